@@ -1,0 +1,118 @@
+//! `get`, `cat` and `data-key`.
+
+use std::path::Path;
+
+use futures::TryStreamExt as _;
+use sealift::engine::{GetOptions, Reader};
+use sealift::{Error, ErrorKind};
+use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{open, small_engine};
+use crate::args::{Cat, DataKey, Get};
+use crate::exit::{Failure, Result};
+use crate::interrupt::Interrupts;
+use crate::output;
+
+pub(crate) async fn get(args: Get, verbose: u8) -> Result {
+    let interrupts = Interrupts::listen()?;
+    let to_stdout = args.dest.as_os_str() == "-";
+    if to_stdout && args.output.json.json {
+        return Err(Failure::new(ErrorKind::InvalidInput, "--json and the object cannot both go to stdout"));
+    }
+    // Before the key is asked for; the engine looks again when it writes.
+    if !to_stdout && !args.force && std::fs::symlink_metadata(&args.dest).is_ok() {
+        return Err(exists(&args.dest));
+    }
+    if let Some(dir) = args.dest.parent().filter(|dir| !to_stdout && !dir.as_os_str().is_empty() && !dir.exists()) {
+        return Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display()))
+            .hint("make it, or name another file to write"));
+    }
+    let engine = args.engine.engine()?;
+    let bar = args.output.bar(if to_stdout { u8::MAX } else { verbose });
+    let work = async {
+        let reader = open(&engine, &args.url, &args.keys).await?;
+        if to_stdout {
+            return to_standard_output(&reader, 0..reader.len()).await.map(|()| reader);
+        }
+        let options = GetOptions { overwrite: args.force, progress: bar.callback() };
+        reader.write_to_file(&args.dest, options).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
+        Ok(reader)
+    };
+    let reader = interrupts.dropping(work).await?;
+    let took = bar.finish();
+    if to_stdout {
+        return Ok(());
+    }
+    let report = GetReport {
+        url: args.url.to_string(),
+        dest: args.dest.display().to_string(),
+        object_id: reader.envelope().object_id().to_string(),
+        plain_len: reader.len(),
+        seconds: took.as_secs_f64(),
+        bytes_per_second: output::rate(reader.len(), took),
+    };
+    args.output.done(&report, || format!("Opened {} into {}", output::bytes_in(reader.len(), took), report.dest))
+}
+
+#[derive(Serialize)]
+struct GetReport {
+    url: String,
+    dest: String,
+    object_id: String,
+    plain_len: u64,
+    seconds: f64,
+    bytes_per_second: u64,
+}
+
+pub(crate) async fn cat(args: Cat) -> Result {
+    let interrupts = Interrupts::listen()?;
+    let engine = args.engine.engine()?;
+    let work = async {
+        let reader = open(&engine, &args.url, &args.keys).await?;
+        let range = match args.range {
+            Some(range) => range.resolve(reader.len())?,
+            None => 0..reader.len(),
+        };
+        to_standard_output(&reader, range).await
+    };
+    interrupts.dropping(work).await
+}
+
+pub(crate) async fn data_key(args: DataKey) -> Result {
+    let reader = open(&small_engine()?, &args.url, &args.keys).await?;
+    output::say(
+        "warning: whoever has this key can read this object and forge it, for ever; keep it out of logs and histories",
+    );
+    let hex: String = reader.data_key().expose().iter().map(|byte| format!("{byte:02x}")).collect();
+    output::print(&hex)
+}
+
+pub(crate) fn exists(path: &Path) -> Failure {
+    Failure::new(ErrorKind::AlreadyExists, format!("{} exists already", path.display())).hint("--force replaces it")
+}
+
+/// A reader that goes away, such as `head`, has what it wanted.
+async fn to_standard_output(reader: &Reader, range: std::ops::Range<u64>) -> Result {
+    let mut out = tokio::io::stdout();
+    let mut stream = std::pin::pin!(reader.stream(range));
+    let write = async {
+        while let Some(bytes) = stream.try_next().await? {
+            out.write_all(&bytes).await.map_err(stdout_failed)?;
+        }
+        out.flush().await.map_err(stdout_failed)
+    };
+    match write.await {
+        Err(e) if is_broken_pipe(&e) => Ok(()),
+        done => done.map_err(|e| Failure::from(e).hint_if_damaged()),
+    }
+}
+
+fn stdout_failed(e: std::io::Error) -> Error {
+    Error::io("writing to stdout", e)
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

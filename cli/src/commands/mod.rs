@@ -1,0 +1,61 @@
+//! One file for each group of commands.
+
+mod docs;
+mod get;
+mod kms;
+mod objects;
+mod put;
+mod stat;
+mod uploads;
+
+use sealift::Engine;
+use sealift::engine::Reader;
+
+use crate::args::{Cli, Command, EngineArgs, ReaderKeys};
+use crate::exit::Result;
+use crate::home::Home;
+use crate::url::Location;
+
+pub(crate) async fn run(cli: Cli) -> Result {
+    let verbose = cli.verbose;
+    match cli.command {
+        Command::Put(args) => Box::pin(put::put(args, verbose)).await,
+        Command::Get(args) => Box::pin(get::get(args, verbose)).await,
+        Command::Cat(args) => Box::pin(get::cat(args)).await,
+        Command::Stat(args) => Box::pin(stat::stat(args)).await,
+        Command::Verify(args) => Box::pin(stat::verify(args, verbose)).await,
+        Command::Ls(args) => objects::ls(args).await,
+        Command::Rm(args) => objects::rm(args).await,
+        Command::Cp(args) => objects::cp(args).await,
+        Command::Mv(args) => objects::mv(args).await,
+        Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
+        Command::DataKey(args) => Box::pin(get::data_key(args)).await,
+        Command::Kms(command) => kms::run(command),
+        Command::Completions(args) => docs::completions(&args),
+        Command::Man(args) => docs::man(&args),
+    }
+}
+
+impl EngineArgs {
+    fn engine(&self) -> Result<Engine> {
+        let builder = Engine::builder().memory_budget(self.memory_budget).backend(self.backend);
+        Ok(match self.threads {
+            Some(threads) => builder.threads(threads.into()),
+            None => builder,
+        }
+        .build()?)
+    }
+}
+
+/// Opens an object for reading.
+async fn open(engine: &Engine, url: &Location, keys: &ReaderKeys) -> Result<Reader> {
+    let demands = keys.demands()?;
+    let object = url.object()?;
+    let trusted = keys.keys.trusted(&Home::find()?)?;
+    engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))
+}
+
+/// An engine for commands that move no data.
+fn small_engine() -> Result<Engine> {
+    Ok(Engine::builder().threads(1).build()?)
+}

@@ -1,0 +1,121 @@
+//! `put`.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sealift::engine::{OnCancel, UploadOptions, Uploaded};
+use sealift::store::PutCondition;
+use sealift::{EncryptionContext, Error, ErrorKind};
+use serde::Serialize;
+
+use crate::args::{Checksum, Keys, Output, Put};
+use crate::exit::{Failure, Result};
+use crate::home::Home;
+use crate::interrupt::Interrupts;
+use crate::output::{self, Recipient};
+use crate::url::Location;
+use crate::{keys, source};
+
+pub(crate) async fn put(args: Put, verbose: u8) -> Result {
+    let interrupts = Interrupts::listen()?;
+    let engine = args.engine.engine()?;
+    refuse_onto_itself(&args.source, &args.url)?;
+    let source = source::open(&args.source, args.read_mode).await?;
+    let object = args.url.new_object()?;
+    if args.if_not_exists && object.store.head(&object.key).await.is_ok() {
+        // Better known now than after the last byte, when the store looks again.
+        return Err(Failure::new(ErrorKind::AlreadyExists, format!("{} exists already", args.url)));
+    }
+    let home = Home::find()?;
+    let recipients = keys::recipients(&args, &home)?;
+    let bar = args.output.bar(verbose);
+    let on_failure = on_failure(args.abort_on_interrupt);
+    let options = UploadOptions {
+        part_size: args.part_size,
+        uniform_parts: args.uniform_parts,
+        checksums: args.checksum == Checksum::Crc64,
+        context: EncryptionContext::new(args.encryption_context)?,
+        bind: args.bind,
+        metadata: args.metadata.into_iter().collect(),
+        condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
+        ledger: Some(home.uploads()),
+        on_failure,
+        progress: bar.callback(),
+        ..UploadOptions::default()
+    };
+    let cancel = options.cancel.clone();
+    let upload = engine.upload(object.store, object.key, source, &recipients, options);
+    let done = interrupts.cancelling(&cancel, on_failure, upload).await;
+    let took = bar.finish();
+    let uploaded = done.map_err(|e| kept(e, &args.key_file))?;
+    report(&uploaded, args.url.to_string(), took, &args.output)
+}
+
+pub(crate) fn on_failure(abort: bool) -> OnCancel {
+    if abort { OnCancel::Abort } else { OnCancel::KeepForResume }
+}
+
+/// `error`, with the command that goes on with what was kept, or that removes it where nothing can.
+pub(crate) fn kept(error: Error, key_files: &[PathBuf]) -> Failure {
+    let Some(id) = error.resumable().map(str::to_owned) else {
+        return Failure::from(error).hint_if(ErrorKind::Cancelled, "nothing of it was kept");
+    };
+    match error.kind() {
+        // Going on cannot help.
+        ErrorKind::SourceChanged | ErrorKind::AlreadyExists => Failure::from(error)
+            .hint(format!("what was uploaded is still there; to remove it: sealift uploads abort {id}")),
+        _ => Failure::from(error).hint(format!(
+            "what was uploaded is kept; to go on: sealift uploads resume {id}{}",
+            Keys::key_file_arguments(key_files)
+        )),
+    }
+}
+
+/// Tells what was uploaded.
+pub(crate) fn report(uploaded: &Uploaded, url: String, took: Duration, output: &Output) -> Result {
+    let result = Report {
+        url,
+        object_id: uploaded.object_id.to_string(),
+        etag: &uploaded.etag.0,
+        plain_len: uploaded.plain_len,
+        sealed_len: uploaded.sealed_len,
+        parts: uploaded.parts,
+        data_keys: output::recipients(&uploaded.data_keys),
+        seconds: took.as_secs_f64(),
+        bytes_per_second: output::rate(uploaded.plain_len, took),
+    };
+    output.done(&result, || format!("Sealed {} into {}", output::bytes_in(uploaded.plain_len, took), result.url))
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    url: String,
+    object_id: String,
+    etag: &'a str,
+    plain_len: u64,
+    sealed_len: u64,
+    parts: u32,
+    data_keys: Vec<Recipient>,
+    seconds: f64,
+    bytes_per_second: u64,
+}
+
+/// Sealing a file over itself would end well, but lose the plaintext; nobody means that.
+fn refuse_onto_itself(source: &Path, url: &Location) -> Result {
+    let Location::File(dest) = url else { return Ok(()) };
+    let same = match (fs::metadata(source), fs::metadata(dest)) {
+        (Ok(source), Ok(dest)) => source.is_file() && (source.dev(), source.ino()) == (dest.dev(), dest.ino()),
+        _ => false,
+    };
+    if !same {
+        return Ok(());
+    }
+    let message = format!(
+        "{} and {} are the same file: sealing it would replace the plaintext",
+        source.display(),
+        dest.display()
+    );
+    Err(Failure::new(ErrorKind::InvalidInput, message).hint("store the object elsewhere, or under another name"))
+}

@@ -1,0 +1,236 @@
+//! `stat` and `verify`.
+
+use std::path::Path;
+
+use futures::TryStreamExt as _;
+use sealift::engine::{Progress, ProgressCallback, Reader};
+use sealift::format::Envelope;
+use sealift::kms::recipients::Trusted;
+use sealift::store::ObjectInfo;
+use sealift::{Error, ErrorKind};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::small_engine;
+use crate::args::{Stat, Verify};
+use crate::exit::{Failure, Result};
+use crate::home::Home;
+use crate::interrupt::Interrupts;
+use crate::output::{self, Recipient};
+
+/// What is known of an object. What is sealed is absent where no key opens it.
+#[derive(Serialize)]
+struct Report {
+    url: String,
+    object_id: String,
+    plain_len: Option<u64>,
+    sealed_len: u64,
+    parts: Option<usize>,
+    checksums: Option<bool>,
+    cipher: &'static str,
+    data_keys: Vec<Recipient>,
+    encryption_context: BTreeMap<String, String>,
+    bound: bool,
+    metadata: BTreeMap<String, String>,
+    etag: String,
+    modified: Option<String>,
+}
+
+pub(crate) async fn stat(args: Stat) -> Result {
+    let demands = args.keys.demands()?;
+    let object = args.url.object()?;
+    let trusted = args.keys.keys.trusted(&Home::find()?)?;
+    let engine = small_engine()?;
+    let url = args.url.to_string();
+    match engine.open(object.store.clone(), object.key.clone(), &trusted.keys, &demands).await {
+        Ok(reader) => {
+            let report = Report {
+                plain_len: Some(reader.len()),
+                parts: Some(reader.manifest().parts().len()),
+                checksums: Some(reader.manifest().checksums()),
+                ..Report::of_envelope(url, reader.info(), reader.envelope())
+            };
+            args.json.print(&report, || report.text())
+        }
+        Err(e) if e.kind() == ErrorKind::KeyUnavailable => {
+            let info = object.store.head(&object.key).await?;
+            let envelope = Envelope::from_metadata(&info.properties.metadata)?;
+            let report = Report::of_envelope(url, &info, &envelope);
+            args.json.print(&report, || report.text())?;
+            Err(trusted.explain(e))
+        }
+        Err(e) => Err(trusted.explain(e)),
+    }
+}
+
+impl Report {
+    fn of_envelope(url: String, info: &ObjectInfo, envelope: &Envelope) -> Self {
+        let is_own = |name: &str| !name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("sealift-"));
+        let metadata = &info.properties.metadata;
+        Self {
+            url,
+            object_id: envelope.object_id().to_string(),
+            plain_len: None,
+            sealed_len: info.len,
+            parts: None,
+            checksums: None,
+            // The only one there is: an envelope with another would not have been parsed.
+            cipher: "COBBLESTONE-256",
+            data_keys: output::recipients(envelope.data_keys()),
+            encryption_context: envelope.context().pairs().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            bound: envelope.is_bound(),
+            metadata: metadata.iter().filter(|(name, _)| is_own(name)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            etag: info.etag.0.clone(),
+            modified: info.modified.map(output::timestamp),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![("url", self.url.clone()), ("object id", self.object_id.clone())];
+        let pair = |name: &str, value: &str| output::printable(&format!("{name}={value}"));
+        let length = |len| format!("{len} bytes ({})", output::bytes(len));
+        lines.push(("plaintext", self.plain_len.map_or("sealed: no key to tell".to_owned(), length)));
+        lines.push(("stored", length(self.sealed_len)));
+        if let (Some(parts), Some(checksums)) = (self.parts, self.checksums) {
+            lines.push(("parts", format!("{parts}{}", if checksums { ", with checksums" } else { "" })));
+        }
+        lines.push(("cipher", self.cipher.to_owned()));
+        lines.extend(self.data_keys.iter().map(|recipient| ("opens with", recipient.to_string())));
+        lines.extend(self.encryption_context.iter().map(|(name, value)| ("context", pair(name, value))));
+        if self.bound {
+            lines.push(("bound", "to its name".to_owned()));
+        }
+        lines.extend(self.metadata.iter().map(|(name, value)| ("metadata", pair(name, value))));
+        if let Some(modified) = &self.modified {
+            lines.push(("modified", modified.clone()));
+        }
+        let lines: Vec<_> = lines.into_iter().map(|(name, value)| format!("{name:<11}{value}")).collect();
+        lines.join("\n")
+    }
+}
+
+#[derive(Serialize)]
+struct Verified {
+    url: String,
+    object_id: String,
+    plain_len: u64,
+    parts: usize,
+    checksums: bool,
+    data_keys: Vec<Tried>,
+    against: Option<String>,
+    seconds: f64,
+    bytes_per_second: u64,
+}
+
+/// A recipient, and whether its key was at hand and opened the object.
+#[derive(Serialize)]
+struct Tried {
+    #[serde(flatten)]
+    recipient: Recipient,
+    opened: bool,
+}
+
+pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
+    let interrupts = Interrupts::listen()?;
+    let demands = args.keys.demands()?;
+    let engine = args.engine.engine()?;
+    let bar = args.output.bar(verbose);
+    let work = async {
+        let object = args.url.object()?;
+        let trusted = args.keys.keys.trusted(&Home::find()?)?;
+        let bucket = object.store.bucket().to_owned();
+        let opened = engine.open(object.store, object.key.clone(), &trusted.keys, &demands).await;
+        let reader = opened.map_err(|e| trusted.explain(e))?;
+        let data_keys = try_each_recipient(&reader, &trusted.keys, (&bucket, object.key.as_str())).await?;
+        match &args.against {
+            Some(path) if path.as_os_str() == "-" => {
+                compare(&reader, tokio::io::stdin(), "stdin", bar.callback()).await?;
+            }
+            Some(path) => {
+                let file = open_file(path).await?;
+                compare(&reader, file, &path.display().to_string(), bar.callback()).await?;
+            }
+            None => {
+                reader.verify(bar.callback()).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
+            }
+        }
+        Ok((reader, data_keys))
+    };
+    let (reader, data_keys) = interrupts.dropping(work).await?;
+    let took = bar.finish();
+    let report = Verified {
+        url: args.url.to_string(),
+        object_id: reader.envelope().object_id().to_string(),
+        plain_len: reader.len(),
+        parts: reader.manifest().parts().len(),
+        checksums: reader.manifest().checksums() && args.against.is_none(),
+        data_keys,
+        against: args.against.as_ref().map(|path| path.display().to_string()),
+        seconds: took.as_secs_f64(),
+        bytes_per_second: output::rate(reader.len(), took),
+    };
+    args.output.done(&report, || {
+        let equal = report.against.as_ref().map(|file| format!(", equal to {file}")).unwrap_or_default();
+        let untried = report.data_keys.iter().filter(|tried| !tried.opened);
+        let untried: String =
+            untried.map(|tried| format!("\nnot tried, because its key is not here: {}", tried.recipient)).collect();
+        format!("{}: whole{equal}; {}{untried}", report.url, output::bytes_in(report.plain_len, took))
+    })
+}
+
+async fn open_file(path: &Path) -> Result<tokio::fs::File> {
+    let failed = |e| Error::io(format!("cannot open {}", path.display()), e);
+    Ok(tokio::fs::File::open(path).await.map_err(failed)?)
+}
+
+/// Each recipient whose key is at hand must open the object, to the same data key.
+async fn try_each_recipient(reader: &Reader, trusted: &Trusted, name: (&str, &str)) -> Result<Vec<Tried>> {
+    let envelope = reader.envelope();
+    let context = Envelope::kms_context(envelope.object_id(), envelope.context(), envelope.is_bound().then_some(name));
+    let mut tried = Vec::new();
+    for (wrapped, recipient) in envelope.data_keys().iter().zip(output::recipients(envelope.data_keys())) {
+        let one = std::slice::from_ref(wrapped);
+        let opened = match trusted.unwrap(one, &context, |data_key| data_key == reader.data_key()).await {
+            Ok(_) => true,
+            Err(e) if e.kind() == ErrorKind::KeyUnavailable => false,
+            Err(e) => return Err(e.while_doing(format_args!("trying the recipient {recipient}")).into()),
+        };
+        tried.push(Tried { recipient, opened });
+    }
+    Ok(tried)
+}
+
+/// Opens all of the object beside reading `file`; tells the first offset at which they differ.
+async fn compare(
+    reader: &Reader,
+    mut file: impl AsyncRead + Unpin,
+    name: &str,
+    progress: Option<ProgressCallback>,
+) -> Result {
+    let differs = |at: u64, how: String| {
+        Failure::from(Error::new(ErrorKind::Changed, format!("the object and {name} differ from offset {at} on{how}")))
+    };
+    let failed = |e| Failure::from(Error::new(ErrorKind::SourceRead, format!("reading {name}")).with_source(e));
+    let mut stream = std::pin::pin!(reader.stream(0..reader.len()));
+    let mut buffer = Vec::new();
+    let mut at = 0;
+    while let Some(bytes) = stream.try_next().await.map_err(|e| Failure::from(e).hint_if_damaged())? {
+        buffer.clear();
+        (&mut file).take(bytes.len() as u64).read_to_end(&mut buffer).await.map_err(failed)?;
+        if let Some(n) = bytes.iter().zip(&buffer).position(|(ours, theirs)| ours != theirs) {
+            return Err(differs(at + n as u64, String::new()));
+        }
+        if buffer.len() < bytes.len() {
+            return Err(differs(at + buffer.len() as u64, format!(", where {name} ends")));
+        }
+        at += bytes.len() as u64;
+        if let Some(progress) = &progress {
+            progress(Progress { sealed: at, done: at, total: Some(reader.len()) });
+        }
+    }
+    match file.read(&mut [0]).await.map_err(failed)? {
+        0 => Ok(()),
+        _ => Err(differs(at, ", where the object ends".to_owned())),
+    }
+}

@@ -1,0 +1,103 @@
+//! `uploads list`, `resume` and `abort`.
+
+use sealift::engine::{PendingUpload, ResumeOptions, UploadEntry, UploadState, list_uploads};
+use sealift::{Error, ErrorKind};
+use serde::Serialize;
+
+use super::{put, small_engine};
+use crate::args::{Uploads, UploadsAbort, UploadsList, UploadsResume};
+use crate::exit::{Failure, Result};
+use crate::home::Home;
+use crate::interrupt::Interrupts;
+use crate::{source, store};
+
+pub(crate) async fn run(command: Uploads, verbose: u8) -> Result {
+    match command {
+        Uploads::List(args) => list(&args),
+        Uploads::Resume(args) => resume(args, verbose).await,
+        Uploads::Abort(args) => abort(args).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    url: String,
+    source: String,
+    state: &'static str,
+}
+
+fn list(args: &UploadsList) -> Result {
+    let uploads: Vec<_> = list_uploads(&Home::find()?.uploads())?.into_iter().map(Listed::from).collect();
+    args.json.print(&uploads, || {
+        let line =
+            |upload: &Listed| format!("{}  {:11}  {}  from {}", upload.id, upload.state, upload.url, upload.source);
+        uploads.iter().map(line).collect::<Vec<_>>().join("\n")
+    })
+}
+
+impl From<UploadEntry> for Listed {
+    fn from(entry: UploadEntry) -> Self {
+        let state = match entry.state {
+            UploadState::Running => "running",
+            UploadState::Interrupted => "interrupted",
+            UploadState::Damaged => "damaged",
+        };
+        let url = match entry.state {
+            UploadState::Damaged => String::new(),
+            _ => store::object_url(&entry.store, &entry.key),
+        };
+        Self {
+            id: entry.id,
+            url,
+            source: entry.source.map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
+            state,
+        }
+    }
+}
+
+async fn resume(args: UploadsResume, verbose: u8) -> Result {
+    let interrupts = Interrupts::listen()?;
+    let home = Home::find()?;
+    let engine = args.engine.engine()?;
+    let pending = PendingUpload::open(&home.uploads(), &args.id)?;
+    let store = store::open(pending.store_url())?;
+    let path = pending.source_path().ok_or_else(|| {
+        let message =
+            "this upload was read from a stream, which cannot be read again: `sealift uploads abort` removes it";
+        Error::new(ErrorKind::InvalidInput, message)
+    })?;
+    let source = source::open_file(path, args.read_mode)?;
+    let trusted = args.keys.trusted(&home)?;
+    let url = store::object_url(pending.store_url(), pending.key()?.as_str());
+    let bar = args.output.bar(verbose);
+    let on_failure = put::on_failure(args.abort_on_interrupt);
+    let options = ResumeOptions { on_failure, progress: bar.callback(), ..ResumeOptions::default() };
+    let cancel = options.cancel.clone();
+    let upload = engine.resume(pending, store, source, &trusted.keys, options);
+    let done = interrupts.cancelling(&cancel, on_failure, upload).await;
+    let took = bar.finish();
+    let uploaded = done.map_err(|e| match (e.resumable(), e.kind()) {
+        (Some(_), _) => put::kept(e, &args.keys.key_file),
+        (None, ErrorKind::SourceChanged) => {
+            Failure::from(e).hint(format!("to remove what was uploaded: sealift uploads abort {}", args.id))
+        }
+        (None, _) => trusted.explain(e),
+    })?;
+    put::report(&uploaded, url, took, &args.output)
+}
+
+async fn abort(args: UploadsAbort) -> Result {
+    let home = Home::find()?;
+    let pending = PendingUpload::open(&home.uploads(), &args.id)?;
+    let store = store::open(pending.store_url())?;
+    let url = store::object_url(pending.store_url(), pending.key()?.as_str());
+    small_engine()?.abort(pending, store.as_ref()).await?;
+    #[derive(Serialize)]
+    struct Aborted {
+        id: String,
+        url: String,
+    }
+    let aborted = Aborted { id: args.id, url };
+    args.output.done(&aborted, || format!("{}: upload {} is aborted, its parts are removed", aborted.url, aborted.id))
+}

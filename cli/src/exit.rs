@@ -1,0 +1,121 @@
+//! How the program ends: exit codes that scripts rely on, and errors that say what to do.
+
+use std::error::Error as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use sealift::{Error, ErrorKind};
+
+use crate::output::printable;
+
+/// The exit codes of the program. They never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Other = 1,
+    Usage = 2,
+    NotFound = 3,
+    NotAuthentic = 4,
+    KeyUnavailable = 5,
+    SourceChanged = 6,
+    Io = 7,
+    Interrupted = 130,
+}
+
+impl Exit {
+    fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidInput | ErrorKind::LimitExceeded => Self::Usage,
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::NotSealed | ErrorKind::Malformed | ErrorKind::UnsupportedFormat | ErrorKind::Authentication => {
+                Self::NotAuthentic
+            }
+            ErrorKind::KeyUnavailable => Self::KeyUnavailable,
+            ErrorKind::SourceChanged => Self::SourceChanged,
+            ErrorKind::SourceRead
+            | ErrorKind::Io
+            | ErrorKind::NoSpace
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Throttled
+            | ErrorKind::Timeout
+            | ErrorKind::Ledger => Self::Io,
+            ErrorKind::Cancelled => Self::Interrupted,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed, and what its user can do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Error,
+    hints: Vec<String>,
+}
+
+pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error::new(kind, message.into()).into()
+    }
+
+    /// The same with advice. The first advice given comes first.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with advice if it is of `kind`.
+    pub(crate) fn hint_if(self, kind: ErrorKind, hint: impl Into<String>) -> Self {
+        if self.kind() == kind { self.hint(hint) } else { self }
+    }
+
+    /// The same with advice if reading an object found it altered.
+    pub(crate) fn hint_if_damaged(self) -> Self {
+        self.hint_if(
+            ErrorKind::Authentication,
+            "it was altered or damaged where it is stored: restore it from a copy, or read intact ranges with `sealift cat --range`",
+        )
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::of(self.kind())
+    }
+
+    /// Tells the user, on stderr.
+    pub(crate) fn print(&self) {
+        let mut text = format!("error: {}\n", printable(&self.error.to_string()));
+        let mut said = self.error.to_string();
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            // Some errors repeat their cause in their own message.
+            if !said.contains(&message) {
+                text.push_str(&format!("  because: {}\n", printable(&message)));
+                said = message;
+            }
+            cause = error.source();
+        }
+        for hint in &self.hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        // There is nobody left to tell if this fails.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, hints: Vec::new() }
+    }
+}

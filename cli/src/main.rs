@@ -1,0 +1,52 @@
+//! The `sealift` program: command line, progress, exit codes. All that matters is done by the library.
+
+mod args;
+mod commands;
+mod exit;
+mod home;
+mod interrupt;
+mod keys;
+mod output;
+mod sigbus;
+mod size;
+mod source;
+mod store;
+mod url;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sealift::Error;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let failure = exit::Failure::from(Error::io("starting the async runtime", e));
+            failure.print();
+            return failure.exit().into();
+        }
+    };
+    let done = runtime.block_on(commands::run(cli));
+    if let Err(failure) = &done {
+        failure.print();
+    }
+    // A read from stdin that nobody waits for any more must not hold the program up.
+    runtime.shutdown_background();
+    done.map_or_else(|failure| failure.exit().into(), |()| ExitCode::SUCCESS)
+}
+
+fn log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info,sealift=debug",
+        _ => "info,sealift=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}

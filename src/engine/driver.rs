@@ -1,0 +1,628 @@
+//! Drives the upload machine: one task owns it, does what it asks for, and tells it what happened.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::control::{Cancel, OnCancel};
+use super::ledger::{self, Header, Ledger};
+use super::seal::{HeldPart, PartSealer, SealingPart};
+use super::stream::{FilledPart, PartStream};
+use super::upload::Uploaded;
+use super::{Shared, read};
+use crate::crypto::{DataKey, sealed_len};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Envelope, Manifest, ManifestPart, trailer};
+use crate::source::{Access, ReadAt};
+use crate::store::{CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload};
+use crate::types::{Attempt, ObjectKey, PartNumber};
+use crate::upload::{
+    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, SealedPart, TailPiece, Why,
+};
+
+/// What is being made, and where.
+pub(super) struct Object {
+    pub(super) store: Arc<dyn MultipartStore>,
+    pub(super) key: ObjectKey,
+    pub(super) properties: Properties,
+    pub(super) condition: PutCondition,
+    pub(super) envelope: Envelope,
+}
+
+impl Object {
+    /// Whether the object under the key is this very upload's: its object id, and its trailer with `manifest`'s parts.
+    pub(super) async fn published(
+        &self,
+        shared: &Shared,
+        data_key: &DataKey,
+        manifest: Option<&[SealedPart]>,
+    ) -> Result<Option<Uploaded>> {
+        let Some(expected) = manifest else { return Ok(None) };
+        let found = match read::fetch_tail(self.store.as_ref(), &self.key).await {
+            Ok(found) => found,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotSealed) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if found.envelope.object_id() != self.envelope.object_id() {
+            return Ok(None);
+        }
+        let object_id = *found.envelope.object_id();
+        let trailer = found.trailer(self.store.as_ref(), &self.key).await?;
+        let Ok(manifest) = trailer::open(shared.backend, data_key, &object_id, &trailer, found.info.len) else {
+            return Ok(None);
+        };
+        let same = manifest.parts().iter().map(|part| (part.number, part.len, part.salt));
+        if !same.eq(expected.iter().map(|part| (part.number, part.len, part.salt))) {
+            return Ok(None);
+        }
+        Ok(Some(Uploaded {
+            object_id,
+            etag: found.info.etag,
+            plain_len: manifest.plain_len(),
+            sealed_len: found.info.len,
+            parts: u32::try_from(manifest.parts().len()).unwrap_or(u32::MAX),
+            data_keys: self.envelope.data_keys().to_vec(),
+        }))
+    }
+}
+
+/// Where the ledger is, or will be.
+pub(super) enum LedgerPlan {
+    None,
+    Create { dir: PathBuf, header: Box<Header> },
+    Open(Ledger),
+}
+
+enum Source {
+    At(Arc<dyn ReadAt>),
+    /// `None` while a part is being read from it.
+    Once(Option<PartStream>),
+}
+
+/// A part between `Fill` and `Stored`.
+struct Part {
+    offset: u64,
+    len: u64,
+    sealing: Option<SealingPart>,
+    held: Option<HeldPart>,
+    _credits: OwnedSemaphorePermit,
+}
+
+/// What a spawned task found out.
+enum Event {
+    /// Nothing the machine waits for.
+    Idle,
+    Fact(Input),
+    Failed(Op, Error),
+    Ledger(Result<Ledger>),
+    Credits(PartNumber, Result<OwnedSemaphorePermit>),
+    Filled(PartNumber, PartStream, Result<(FilledPart, OwnedSemaphorePermit)>),
+    Sealed(PartNumber, Result<HeldPart>),
+    Trailer(Result<Bytes>),
+}
+
+pub(super) struct Driver {
+    object: Arc<Object>,
+    machine: Machine,
+    config: Config,
+    plan: PartPlan,
+    sealer: Arc<PartSealer>,
+    source: Source,
+    ledger: LedgerPlan,
+    upload: Option<Upload>,
+    parts: HashMap<PartNumber, Part>,
+    /// Where the next part begins.
+    filled: u64,
+    trailer: Bytes,
+    /// Upload parts that carry the trailer.
+    tail: HashSet<PartNumber>,
+    manifest: Vec<SealedPart>,
+    tasks: JoinSet<Event>,
+    /// Answers that need no waiting.
+    ready: VecDeque<Event>,
+    /// The failure that ended it, or the latest one.
+    error: Option<Error>,
+    /// Why the store could not be made to forget it.
+    abort_error: Option<Error>,
+    /// Whether it is being given up.
+    is_ending: bool,
+    /// The ledger being made: to its end, even if nobody waits for it any more.
+    making_ledger: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        object: Object,
+        machine: Machine,
+        config: Config,
+        plan: PartPlan,
+        sealer: PartSealer,
+        access: Access,
+        ledger: LedgerPlan,
+    ) -> Self {
+        let source = match access {
+            Access::At(source) => Source::At(source),
+            Access::Once(reader) => Source::Once(Some(PartStream::new(reader, sealer.shared.workers.threads()))),
+        };
+        Self {
+            object: Arc::new(object),
+            machine,
+            config,
+            plan,
+            sealer: Arc::new(sealer),
+            source,
+            ledger,
+            upload: None,
+            parts: HashMap::new(),
+            filled: 0,
+            trailer: Bytes::new(),
+            tail: HashSet::new(),
+            manifest: Vec::new(),
+            tasks: JoinSet::new(),
+            ready: VecDeque::new(),
+            error: None,
+            abort_error: None,
+            is_ending: false,
+            making_ledger: None,
+        }
+    }
+
+    /// The same for an upload that the store has begun already.
+    pub(super) fn resuming(self, upload: Upload) -> Self {
+        Self { upload: Some(upload), ..self }
+    }
+
+    pub(super) async fn run(mut self, cancel: &Cancel) -> Result<Uploaded> {
+        match self.drive(cancel).await {
+            Ok(outcome) => self.end(outcome).await,
+            // A bug, somewhere. What is at the store can still be found.
+            Err(e) => Err(match self.ledger {
+                LedgerPlan::Open(_) => e.with_resumable(ledger::id_of(&self.sealer.object_id)),
+                _ => e,
+            }),
+        }
+    }
+
+    async fn drive(&mut self, cancel: &Cancel) -> Result<Outcome> {
+        let mut cancelled = std::pin::pin!(cancel.cancelled());
+        let mut asked_to_stop = false;
+        loop {
+            while let Some(action) = self.machine.poll_action() {
+                self.start(action)?;
+            }
+            if let Some(outcome) = self.machine.outcome().cloned() {
+                return Ok(outcome);
+            }
+            let event = match self.ready.pop_front() {
+                Some(event) => event,
+                None => {
+                    let timeout = self.machine.poll_timeout();
+                    let timer = async {
+                        match timeout {
+                            Some(at) => tokio::time::sleep_until(at.into()).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        what = &mut cancelled, if !asked_to_stop => {
+                            asked_to_stop = true;
+                            if !self.is_ending {
+                                self.error = Some(Error::new(ErrorKind::Cancelled, "the upload was stopped"));
+                                self.is_ending = true;
+                            }
+                            Event::Fact(Input::Cancel { keep: what == OnCancel::KeepForResume && self.resumable() })
+                        }
+                        Some(done) = self.tasks.join_next() => match done {
+                            Ok(event) => event,
+                            Err(e) if e.is_cancelled() => Event::Idle,
+                            Err(e) => return Err(Error::new(ErrorKind::Internal, "an upload's task died").with_source(e)),
+                        },
+                        () = timer => Event::Fact(Input::Timeout),
+                    }
+                }
+            };
+            self.tell(event)?;
+        }
+    }
+
+    /// Begins what the machine asks for. Never waits.
+    fn start(&mut self, action: Action) -> Result<()> {
+        tracing::trace!(?action, "upload");
+        let object = Arc::clone(&self.object);
+        match action {
+            Action::Initiate => self.spawn(Op::Initiate, async move {
+                Ok(Input::Initiated(object.store.initiate(&object.key, &object.properties).await?))
+            }),
+            Action::Save(record) => self.save(record)?,
+            Action::Fill(part) => self.fill(part)?,
+            Action::Seal(number) => self.seal(number)?,
+            Action::Put { part, attempt, body, offset } => self.put(part, attempt, body, offset)?,
+            Action::SealTrailer { parts } => self.seal_trailer(parts)?,
+            Action::Complete(parts) => self.complete(parts)?,
+            Action::Abort => {
+                self.is_ending = true;
+                self.tasks.abort_all();
+                let upload = self.upload()?;
+                self.spawn(Op::Abort, async move {
+                    object.store.abort(&upload).await?;
+                    Ok(Input::Aborted)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the machine what happened, and keeps what it does not carry.
+    fn tell(&mut self, event: Event) -> Result<()> {
+        let input = match event {
+            Event::Idle => return Ok(()),
+            Event::Fact(input) => input,
+            Event::Failed(op, error) => self.failed(op, error)?,
+            Event::Ledger(Ok(ledger)) => {
+                self.ledger = LedgerPlan::Open(ledger);
+                Input::Saved
+            }
+            Event::Ledger(Err(error)) => self.failed(Op::Save, error)?,
+            Event::Credits(number, Ok(credits)) => {
+                let (offset, len) = (self.plan.offset(number), self.plan.max_len(number));
+                self.parts.insert(number, Part { offset, len, sealing: None, held: None, _credits: credits });
+                let parts = self.plan.parts().ok_or_else(|| unknown(number))?;
+                Input::Filled { part: number, len, last: number.get() >= parts }
+            }
+            Event::Filled(number, stream, Ok((filled, credits))) => {
+                self.source = Source::Once(Some(stream));
+                let FilledPart { part, len, last } = filled;
+                let offset = self.filled;
+                self.filled += len;
+                if len > 0 {
+                    self.parts.insert(number, Part { offset, len, sealing: Some(part), held: None, _credits: credits });
+                }
+                Input::Filled { part: number, len, last }
+            }
+            Event::Credits(number, Err(error)) | Event::Filled(number, _, Err(error)) => {
+                self.failed(Op::Fill(number), error)?
+            }
+            Event::Sealed(number, Ok(held)) => {
+                let sealed = held.sealed;
+                if let Some(part) = self.parts.get_mut(&number) {
+                    part.held = Some(held);
+                }
+                Input::Sealed(sealed)
+            }
+            Event::Sealed(number, Err(error)) => self.failed(Op::Seal(number), error)?,
+            Event::Trailer(Ok(trailer)) => {
+                self.trailer = trailer;
+                Input::TrailerSealed { len: self.trailer.len() as u64 }
+            }
+            Event::Trailer(Err(error)) => self.failed(Op::SealTrailer, error)?,
+        };
+        match &input {
+            Input::Initiated(id) => self.upload = Some(Upload { key: self.object.key.clone(), id: id.clone() }),
+            // A held-back part is still needed if the tail has to be sent again.
+            Input::Stored { part, .. } if !self.tail.contains(part) => {
+                if let Some(part) = self.parts.remove(part) {
+                    self.sealer.meter.done(part.len);
+                }
+            }
+            Input::Completed(_) => self.sealer.meter.done(self.parts.values().map(|part| part.len).sum()),
+            _ => {}
+        }
+        self.machine.handle(Instant::now().into_std(), input).map_err(|e| {
+            Error::new(ErrorKind::Internal, "the upload's driver broke its machine's rules").with_source(e)
+        })
+    }
+
+    fn failed(&mut self, op: Op, error: Error) -> Result<Input> {
+        tracing::debug!(?op, %error, "an operation of the upload failed");
+        let jitter = self.sealer.shared.jitter()?;
+        let retry = error.retry();
+        match op {
+            Op::Abort => self.abort_error = Some(error),
+            // What fails while all is being given up is not why.
+            _ if self.is_ending => {}
+            _ => self.error = Some(error),
+        }
+        Ok(Input::Failed { op, retry, jitter })
+    }
+
+    fn spawn(&mut self, op: Op, work: impl Future<Output = Result<Input>> + Send + 'static) {
+        self.tasks.spawn(async move { work.await.map_or_else(|e| Event::Failed(op, e), Event::Fact) });
+    }
+
+    fn save(&mut self, record: Record) -> Result<()> {
+        let durable = !matches!(record, Record::Part { .. });
+        match &mut self.ledger {
+            LedgerPlan::None if durable => self.ready.push_back(Event::Fact(Input::Saved)),
+            LedgerPlan::None => {}
+            LedgerPlan::Create { dir, header } => {
+                let (dir, mut header) = (dir.clone(), header.clone());
+                let (backend, object_id) = (self.sealer.shared.backend, self.sealer.object_id);
+                if let Record::Initiated { upload } = record {
+                    header.upload = upload;
+                }
+                let shared = Arc::clone(&self.sealer.shared);
+                let (answer, made) = oneshot::channel();
+                self.making_ledger = Some(tokio::spawn(async move {
+                    let create = move || Ledger::create(&dir, backend, object_id, &header);
+                    if let Err(Ok(unwanted)) = answer.send(shared.workers.blocking(create).await) {
+                        ledger::forget(unwanted);
+                    }
+                }));
+                self.tasks.spawn(async move {
+                    let died = |_| Err(Error::new(ErrorKind::Internal, "the upload ledger was not made"));
+                    Event::Ledger(made.await.unwrap_or_else(died))
+                });
+            }
+            LedgerPlan::Open(ledger) => {
+                let synced = ledger.append(&self.sealer.data_key, &record).and_then(|()| ledger.sync_due(durable));
+                match synced {
+                    Ok(None) => {}
+                    Ok(Some(file)) => {
+                        let (path, shared) = (ledger.path().to_owned(), Arc::clone(&self.sealer.shared));
+                        let doing =
+                            move |e| Error::io(format!("putting the upload ledger {} on disk", path.display()), e);
+                        self.tasks.spawn(async move {
+                            match shared.workers.blocking(move || file.sync_data().map_err(doing)).await {
+                                Err(e) => Event::Failed(Op::Save, e),
+                                Ok(()) if durable => Event::Fact(Input::Saved),
+                                Ok(()) => Event::Idle,
+                            }
+                        });
+                    }
+                    Err(e) => self.ready.push_back(Event::Failed(Op::Save, e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an upload that stops here can go on later.
+    fn resumable(&self) -> bool {
+        !matches!(self.ledger, LedgerPlan::None) && matches!(self.source, Source::At(_))
+    }
+
+    /// With the credits there, a part of a file is filled; a part of a stream has yet to be read.
+    fn fill(&mut self, number: PartNumber) -> Result<()> {
+        let sealer = Arc::clone(&self.sealer);
+        let max = self.plan.max_len(number);
+        let credits = self.config.credits_for(max);
+        match &mut self.source {
+            Source::At(_) => {
+                self.tasks.spawn(async move { Event::Credits(number, sealer.shared.buffers.credits(credits).await) });
+            }
+            Source::Once(stream) => {
+                let mut stream = stream
+                    .take()
+                    .ok_or_else(|| Error::new(ErrorKind::Internal, "two parts were filled from one stream at once"))?;
+                self.tasks.spawn(async move {
+                    let filled = async {
+                        stream.ready().await?;
+                        let credits = sealer.shared.buffers.credits(credits).await?;
+                        Ok((stream.fill(&sealer, number, max).await?, credits))
+                    };
+                    let filled = filled.await;
+                    Event::Filled(number, stream, filled)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, number: PartNumber) -> Result<()> {
+        let part = self.parts.get_mut(&number).ok_or_else(|| unknown(number))?;
+        match (part.sealing.take(), &self.source) {
+            (Some(sealing), _) => {
+                self.tasks.spawn(async move { Event::Sealed(number, sealing.finish().await) });
+            }
+            (None, Source::At(source)) => {
+                let (sealer, source) = (Arc::clone(&self.sealer), Arc::clone(source));
+                let (offset, len) = (part.offset, part.len);
+                self.tasks
+                    .spawn(async move { Event::Sealed(number, sealer.seal_at(&source, number, offset, len).await) });
+            }
+            (None, Source::Once(_)) => {
+                let gone = Error::new(ErrorKind::SourceRead, "the source cannot be read again").with_part(number);
+                self.ready.push_back(Event::Failed(Op::Seal(number), gone));
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, number: PartNumber, attempt: Attempt, body: PutBody, offset: u64) -> Result<()> {
+        let held = |part: PartNumber| -> Result<&HeldPart> {
+            self.parts.get(&part).and_then(|part| part.held.as_ref()).ok_or_else(|| unknown(part))
+        };
+        let mut streamed = None;
+        let payload = match body {
+            PutBody::Held(part) => Payload::held(held(part)?.segments.clone()),
+            PutBody::Tail { part, piece } => {
+                self.tail.insert(number);
+                let mut segments = Vec::new();
+                if let Some(part) = part {
+                    segments.extend(held(part)?.segments.iter().cloned());
+                }
+                segments.push(self.trailer.clone());
+                Payload::held(cut(segments, piece))
+            }
+            PutBody::Sealing(part) => {
+                let Source::At(source) = &self.source else { return Err(unknown(part)) };
+                let state = self.parts.get(&part).ok_or_else(|| unknown(part))?;
+                let (answer, wait) = oneshot::channel();
+                let window = self.config.window;
+                let segments = self.sealer.seal_streaming(source, part, state.offset, state.len, window, answer)?;
+                let len = sealed_len(state.len).ok_or_else(|| unknown(part))?;
+                streamed = Some(wait);
+                Payload::produced(len, segments)
+            }
+        };
+        let (object, upload) = (Arc::clone(&self.object), self.upload()?);
+        let op = Op::Put { upload_part: number, attempt };
+        self.spawn(op, async move {
+            let put = PutPart { number, attempt, offset: Some(offset), payload };
+            let etag = object.store.put_part(&upload, put).await.map_err(|e| e.with_part(number))?;
+            let sealed = match streamed {
+                None => None,
+                Some(wait) => Some(wait.await.map_err(|_| {
+                    Error::new(ErrorKind::Io, "a store took a part without reading all of it").with_part(number)
+                })?),
+            };
+            Ok(Input::Stored { part: number, attempt, etag, sealed })
+        });
+        Ok(())
+    }
+
+    fn seal_trailer(&mut self, parts: Vec<SealedPart>) -> Result<()> {
+        self.manifest.clone_from(&parts);
+        let (sealer, source) = (
+            Arc::clone(&self.sealer),
+            match &self.source {
+                Source::At(source) => Some(Arc::clone(source)),
+                Source::Once(_) => None,
+            },
+        );
+        let work = self.sealer.shared.workers.run(move |_| {
+            if let Some(source) = source {
+                source.check_unchanged()?;
+            }
+            let part = |part: SealedPart| ManifestPart {
+                number: part.number,
+                len: part.len,
+                crc64: part.crc64,
+                salt: part.salt,
+            };
+            let manifest = Manifest::new(parts.into_iter().map(part).collect(), sealer.checksums, BTreeMap::new())?;
+            trailer::seal(sealer.shared.backend, &sealer.data_key, &sealer.object_id, &manifest).map(Bytes::from)
+        });
+        self.tasks.spawn(async move { Event::Trailer(work.await) });
+        Ok(())
+    }
+
+    fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<()> {
+        let (object, upload) = (Arc::clone(&self.object), self.upload()?);
+        let (sealer, manifest) = (Arc::clone(&self.sealer), self.manifest.clone());
+        self.spawn(Op::Complete, async move {
+            match object.store.complete(&upload, &parts, object.condition).await {
+                Ok(etag) => Ok(Input::Completed(etag)),
+                // The upload is gone: done already, and only the answer was lost, or aborted by somebody.
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest)).await?;
+                    done.map(|done| Input::Completed(done.etag)).ok_or(e)
+                }
+                Err(e) => Err(e),
+            }
+        });
+        Ok(())
+    }
+
+    fn upload(&self) -> Result<Upload> {
+        self.upload.clone().ok_or_else(|| Error::new(ErrorKind::Internal, "there is no upload yet"))
+    }
+
+    async fn end(mut self, outcome: Outcome) -> Result<Uploaded> {
+        self.tasks.shutdown().await;
+        if let Some(making) = self.making_ledger.take() {
+            let _ = making.await;
+        }
+        let ledger = match std::mem::replace(&mut self.ledger, LedgerPlan::None) {
+            LedgerPlan::Open(ledger) => Some(ledger),
+            _ => None,
+        };
+        let error = self.error.take();
+        let error = || match outcome {
+            Outcome::NotStarted(Why::SourceTooLong)
+            | Outcome::Aborted(Why::SourceTooLong)
+            | Outcome::Kept(Why::SourceTooLong)
+            | Outcome::AbortFailed(Why::SourceTooLong) => Error::new(
+                ErrorKind::LimitExceeded,
+                format!(
+                    "the source is longer than the {} bytes that its parts can hold: give a larger memory budget or part size",
+                    self.plan.capacity()
+                ),
+            ),
+            _ => error.unwrap_or_else(|| Error::new(ErrorKind::Internal, "an upload failed without saying why")),
+        };
+        match outcome.clone() {
+            Outcome::Completed(etag) => {
+                ledger.into_iter().for_each(ledger::forget);
+                let sealed_parts = self.manifest.iter().filter_map(|part| sealed_len(part.len)).sum::<u64>();
+                Ok(Uploaded {
+                    object_id: self.sealer.object_id,
+                    etag,
+                    plain_len: self.manifest.iter().map(|part| part.len).sum(),
+                    sealed_len: sealed_parts + self.trailer.len() as u64,
+                    parts: u32::try_from(self.manifest.len()).unwrap_or(u32::MAX),
+                    data_keys: self.object.envelope.data_keys().to_vec(),
+                })
+            }
+            Outcome::Aborted(_) | Outcome::NotStarted(_) => {
+                ledger.into_iter().for_each(ledger::forget);
+                Err(error())
+            }
+            Outcome::Kept(_) => Err(match ledger {
+                Some(_) => error().with_resumable(ledger::id_of(&self.sealer.object_id)),
+                None => error(),
+            }),
+            Outcome::AbortFailed(_) => {
+                let upload = self.upload.as_ref().map_or("", |upload| upload.id.0.as_str());
+                let cause = self.abort_error.take().map_or_else(String::new, |e| format!(" ({e})"));
+                let error = error().while_doing(format_args!(
+                    "upload {upload} of {} could not be aborted{cause}, its parts are still at the store; it failed because",
+                    self.object.key
+                ));
+                Err(match ledger {
+                    Some(_) => error.with_resumable(ledger::id_of(&self.sealer.object_id)),
+                    None => error,
+                })
+            }
+        }
+    }
+}
+
+fn unknown(part: PartNumber) -> Error {
+    Error::new(ErrorKind::Internal, "the upload lost sight of a part").with_part(part)
+}
+
+/// The segments of the tail that go into one upload part.
+fn cut(segments: Vec<Bytes>, piece: TailPiece) -> Vec<Bytes> {
+    let total: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
+    let wanted = match piece {
+        TailPiece::Whole => 0..total,
+        TailPiece::First(len) => 0..len.min(total),
+        TailPiece::Second(from) => from.min(total)..total,
+    };
+    let mut at = 0;
+    let mut out = Vec::new();
+    for segment in segments {
+        let (start, end) = (at, at + segment.len() as u64);
+        at = end;
+        let from = wanted.start.clamp(start, end) - start;
+        let to = wanted.end.clamp(start, end) - start;
+        if from < to {
+            out.push(segment.slice(from as usize..to as usize));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_cut_where_the_store_wants_it() {
+        let segments = || vec![Bytes::from_static(b"abc"), Bytes::from_static(b"defg"), Bytes::from_static(b"h")];
+        let text = |piece| cut(segments(), piece).concat();
+        assert_eq!(text(TailPiece::Whole), b"abcdefgh");
+        for at in 0..=8 {
+            let whole = [text(TailPiece::First(at)), text(TailPiece::Second(at))];
+            assert_eq!(whole.concat(), b"abcdefgh");
+            assert_eq!(whole[0].len() as u64, at);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! From plaintext to sealed stripes: the one place where a part's bytes are made.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::Shared;
+use super::buffers::Buffer;
+use super::control::Meter;
+use super::workers::{BLOCK, Gather, Scratch};
+use crate::crypto::{self, Crc64, DataKey, STRIPE, Sealer, StripeSealer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::context;
+use crate::source::ReadAt;
+use crate::types::{ObjectId, PartNumber};
+use crate::upload::SealedPart;
+
+/// What sealing one object's parts needs, the same for all of them.
+pub(crate) struct PartSealer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) data_key: Arc<DataKey>,
+    pub(crate) object_id: ObjectId,
+    pub(crate) checksums: bool,
+    pub(crate) meter: Meter,
+}
+
+/// A sealed stripe: its bytes, and its plaintext's checksum and length.
+type Stripe = (Bytes, u64, u64);
+
+/// The sealed bytes of a part that is held until the store has it.
+pub(crate) struct HeldPart {
+    pub(crate) segments: Vec<Bytes>,
+    pub(crate) sealed: SealedPart,
+}
+
+/// A part whose stripes are on their way through the workers.
+pub(crate) struct SealingPart {
+    number: PartNumber,
+    sealer: Sealer,
+    checksums: bool,
+    stripes: Gather<Stripe>,
+}
+
+impl SealedPart {
+    /// Takes the next stripe in.
+    fn add(&mut self, checksums: bool, crc64: u64, len: u64) {
+        if checksums {
+            self.crc64 = Crc64::combine(self.crc64, crc64, len);
+        }
+        self.len += len;
+    }
+}
+
+impl PartSealer {
+    /// Begins one sealing of part `number`, with a salt of its own.
+    pub(crate) fn begin(&self, number: PartNumber) -> Result<SealingPart> {
+        let context = context::part(&self.object_id, number);
+        let sealer = Sealer::begin(self.shared.backend, &self.data_key, &context).map_err(|e| e.with_part(number))?;
+        Ok(SealingPart { number, sealer, checksums: self.checksums, stripes: Gather::new() })
+    }
+
+    /// Seals all of a part from a source that can be read at any offset. The caller holds a credit for each stripe of it; the empty
+    /// last chunk of a part of whole stripes takes none, and no buffer.
+    pub(crate) async fn seal_at(
+        &self,
+        source: &Arc<dyn ReadAt>,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+    ) -> Result<HeldPart> {
+        let mut part = self.begin(number)?;
+        for stripe in stripes(offset, len) {
+            let job = self.stripe_at(source, part.sealer.next_stripe()?, stripe, None);
+            part.stripes.run(&self.shared.workers, job)?;
+        }
+        part.finish().await
+    }
+
+    /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.
+    pub(crate) fn push(&self, part: &mut SealingPart, plain: Vec<u8>, last: bool, pool: &Arc<PlainPool>) -> Result<()> {
+        let mut stripe = part.sealer.next_stripe()?;
+        let (checksums, meter, pool) = (self.checksums, self.meter.clone(), Arc::clone(pool));
+        let buffers = Arc::clone(&self.shared.buffers);
+        let job = move |_: &mut Scratch| {
+            if plain.is_empty() {
+                let mut chunk = vec![0; crypto::TAG];
+                let sealed = stripe.seal_last(&plain, &mut chunk);
+                pool.put_back(plain);
+                sealed?;
+                return Ok((chunk.into(), 0, 0));
+            }
+            let mut buffer = buffers.take();
+            let crc = if checksums { crypto::crc64(&plain) } else { 0 };
+            let len = plain.len() as u64;
+            let sealed = sealed_space(&mut buffer, plain.len(), last).and_then(|out| match last {
+                true => stripe.seal_last(&plain, out),
+                false => stripe.seal(&plain, out),
+            });
+            pool.put_back(plain);
+            buffer.set_filled(sealed?);
+            meter.sealed(len);
+            Ok((buffer.freeze(), crc, len))
+        };
+        part.stripes.run(&self.shared.workers, job)
+    }
+
+    /// Seals a part while it is sent: its segments in order, at most `window` stripes ahead of whoever takes them.
+    /// What was sealed is sent to `sealed` with the last segment.
+    pub(crate) fn seal_streaming(
+        self: &Arc<Self>,
+        source: &Arc<dyn ReadAt>,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+        window: u32,
+        sealed: oneshot::Sender<SealedPart>,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let mut sealer = self.begin(number)?.sealer;
+        let header = Bytes::copy_from_slice(sealer.header());
+        let mut part = SealedPart { number, len: 0, salt: sealer.salt(), crc64: 0 };
+        let checksums = self.checksums;
+        let mut sealed = Some(sealed);
+        let window = (window as usize).max(1);
+        // Taken for a buffer before it is filled, given back when whoever was handed its bytes drops them.
+        let room = Arc::new(Semaphore::new(window));
+        let ahead = self.shared.workers.threads().min(window) + 1;
+        let (this, source) = (Arc::clone(self), Arc::clone(source));
+        let body = stream::iter(stripes(offset, len))
+            // One after another, so that stripes are begun, and given room, in their order.
+            .then(move |stripe| {
+                let next = sealer.next_stripe();
+                let permit = Arc::clone(&room).acquire_owned();
+                let (this, source) = (Arc::clone(&this), Arc::clone(&source));
+                async move {
+                    let closed = |_| Error::new(ErrorKind::Internal, "a part's window was closed");
+                    let permit = permit.await.map_err(closed)?;
+                    Ok(this.shared.workers.run(this.stripe_at(&source, next?, stripe, Some(permit))))
+                }
+            })
+            .map(|sealing: Result<_>| async move { sealing?.await })
+            .buffered(ahead)
+            .map(move |stripe| {
+                let (bytes, crc, plain) = stripe.map_err(|e| e.with_part(number))?;
+                part.add(checksums, crc, plain);
+                let is_last = plain < STRIPE as u64;
+                if let Some(sealed) = is_last.then(|| sealed.take()).flatten() {
+                    let _ = sealed.send(part);
+                }
+                Ok(bytes)
+            });
+        Ok(stream::iter([Ok(header)]).chain(body))
+    }
+
+    fn stripe_at(
+        &self,
+        source: &Arc<dyn ReadAt>,
+        sealer: StripeSealer,
+        stripe: StripeSpan,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> impl FnOnce(&mut Scratch) -> Result<Stripe> + Send + use<> {
+        let (source, checksums, meter) = (Arc::clone(source), self.checksums, self.meter.clone());
+        let buffers = Arc::clone(&self.shared.buffers);
+        move |scratch| {
+            if stripe.len == 0 {
+                let mut chunk = vec![0; crypto::TAG];
+                sealer.seal_last(&[], &mut chunk)?;
+                return Ok((chunk.into(), 0, 0));
+            }
+            let mut buffer = buffers.take();
+            if let Some(permit) = permit {
+                buffer = buffer.with_permit(permit);
+            }
+            let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, &mut buffer, scratch)?;
+            meter.sealed(stripe.len as u64);
+            Ok((buffer.freeze(), crc, stripe.len as u64))
+        }
+    }
+}
+
+impl SealingPart {
+    /// Waits for the workers.
+    pub(crate) async fn finish(self) -> Result<HeldPart> {
+        let number = self.number;
+        let mut sealed = SealedPart { number, len: 0, salt: self.sealer.salt(), crc64: 0 };
+        let stripes = self.stripes.all().await.map_err(|e| e.with_part(number))?;
+        let mut segments = Vec::with_capacity(stripes.len() + 2); // and room for the trailer
+        segments.push(Bytes::copy_from_slice(self.sealer.header()));
+        for (bytes, crc, len) in stripes {
+            sealed.add(self.checksums, crc, len);
+            segments.push(bytes);
+        }
+        Ok(HeldPart { segments, sealed })
+    }
+}
+
+/// Which plaintext a stripe seals.
+#[derive(Clone, Copy)]
+struct StripeSpan {
+    offset: u64,
+    len: usize,
+    last: bool,
+}
+
+/// The stripes of a part: whole ones, then one that is shorter, possibly empty, as the last chunk is.
+fn stripes(offset: u64, len: u64) -> impl Iterator<Item = StripeSpan> {
+    let stripe = STRIPE as u64;
+    let whole = len / stripe;
+    (0..=whole).map(move |n| {
+        let last = n == whole;
+        let len = if last { len % stripe } else { stripe };
+        StripeSpan { offset: offset + n * stripe, len: len as usize, last }
+    })
+}
+
+/// Reads, checksums and seals a stripe block by block, each while it is in cache. Returns the plaintext's checksum, 0 if not wanted.
+fn seal_stripe(
+    source: &dyn ReadAt,
+    mut sealer: StripeSealer,
+    stripe: &StripeSpan,
+    checksums: bool,
+    buffer: &mut Buffer,
+    scratch: &mut Scratch,
+) -> Result<u64> {
+    let mut crc = Crc64::new();
+    let (mut read, mut written) = (0, 0);
+    // A checksum is fastest over what is in the first cache, so it takes turns with sealing chunk by chunk.
+    let step = if checksums { crypto::CHUNK } else { BLOCK };
+    loop {
+        let len = BLOCK.min(stripe.len - read);
+        let plain = source.read_at(stripe.offset + read as u64, len, scratch)?;
+        read += len;
+        let at_end = read == stripe.len;
+        let whole = if at_end && stripe.last { len / crypto::CHUNK * crypto::CHUNK } else { len };
+        let (whole, rest) = plain.split_at(whole);
+        for piece in whole.chunks(step) {
+            if checksums {
+                crc.update(piece);
+            }
+            let out = buffer.space().get_mut(written..).unwrap_or_default();
+            written += sealer.seal(piece, room_of(out, sealed_chunks_len(piece.len(), false))?)?;
+        }
+        if at_end {
+            if stripe.last {
+                if checksums {
+                    crc.update(rest);
+                }
+                let out = buffer.space().get_mut(written..).unwrap_or_default();
+                written += sealer.seal_last(rest, room_of(out, sealed_chunks_len(rest.len(), true))?)?;
+            }
+            break;
+        }
+    }
+    buffer.set_filled(written);
+    Ok(if checksums { crc.value() } else { 0 })
+}
+
+/// Sealed length of `plain` bytes of consecutive chunks; with the message's last chunk, one more that may be empty.
+fn sealed_chunks_len(plain: usize, last: bool) -> usize {
+    plain + crypto::TAG * (plain / crypto::CHUNK + usize::from(last))
+}
+
+fn sealed_space(buffer: &mut Buffer, plain: usize, last: bool) -> Result<&mut [u8]> {
+    room_of(buffer.space(), sealed_chunks_len(plain, last))
+}
+
+fn room_of(out: &mut [u8], len: usize) -> Result<&mut [u8]> {
+    out.get_mut(..len).ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe outgrew its buffer"))
+}
+
+/// Buffers for plaintext read from a stream: a fixed few, so that reading waits while the workers are behind.
+pub(crate) struct PlainPool {
+    room: Arc<Semaphore>,
+    free: std::sync::Mutex<Vec<Vec<u8>>>,
+}
+
+impl PlainPool {
+    pub(crate) fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self { room: Arc::new(Semaphore::new(count)), free: std::sync::Mutex::default() })
+    }
+
+    /// An empty vector with room for a stripe.
+    pub(crate) async fn take(&self) -> Vec<u8> {
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+        let free = self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| Vec::with_capacity(STRIPE))
+    }
+
+    fn put_back(&self, mut plain: Vec<u8>) {
+        plain.clear();
+        self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(plain);
+        self.room.add_permits(1);
+    }
+}

@@ -1,0 +1,343 @@
+//! Uploads as a caller sees them: what can be asked for, what is settled before the first byte is sent, and resume.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Engine;
+use super::control::{Cancel, Meter, OnCancel, ProgressCallback};
+use super::driver::{Driver, LedgerPlan, Object};
+use super::ledger::{self, Header, PendingUpload};
+use super::seal::PartSealer;
+use crate::crypto::{STRIPE, sealed_len};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, Envelope};
+use crate::kms::recipients::{Recipient, Trusted, new_data_key};
+use crate::source::{Access, PartSource};
+use crate::store::{MultipartStore, Properties, PutCondition, Upload};
+use crate::types::{ETag, EncryptionContext, ObjectId, ObjectKey, PartNumber, UploadId, WrappedKey};
+use crate::upload::{Config, Machine, PartPlan, Resumed, RetryPolicy};
+
+/// How many parts are sent at once unless the caller says otherwise.
+const IN_FLIGHT: u32 = 8;
+
+/// How an upload is done. The default is right for most.
+#[derive(Clone)]
+pub struct UploadOptions {
+    /// Plaintext bytes of a part; grown so that the object fits the store's part limit. Default: 16 MiB.
+    pub part_size: Option<u64>,
+    /// Keeps all parts but the last at one length, for stores that want that.
+    pub uniform_parts: bool,
+    /// Records the CRC-64/XZ of every part's plaintext in the manifest. It costs up to a quarter of the sealing speed.
+    pub checksums: bool,
+    /// Pairs that the key service authenticates, stored with the object in the clear.
+    pub context: EncryptionContext,
+    /// Binds the object to the bucket and key it is uploaded to: it cannot be served, nor renamed, to another.
+    pub bind: bool,
+    /// The caller's own metadata, stored in the clear. No name may begin with `sealift-`.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether an object that is there may be replaced.
+    pub condition: PutCondition,
+    /// Directory of the upload ledgers. Without one, or with a source that can be read only once, nothing can be resumed.
+    pub ledger: Option<PathBuf>,
+    /// What becomes of the parts of an upload that fails. Kept only where the upload can be resumed.
+    pub on_failure: OnCancel,
+    /// How failed requests are repeated.
+    pub retry: RetryPolicy,
+    /// How many parts are sent at once. Default: 8, as far as the memory budget allows.
+    pub max_in_flight: Option<u32>,
+    /// Told how far it is.
+    pub progress: Option<ProgressCallback>,
+    /// Stops it.
+    pub cancel: Cancel,
+}
+
+impl Default for UploadOptions {
+    fn default() -> Self {
+        Self {
+            part_size: None,
+            uniform_parts: false,
+            checksums: false,
+            context: EncryptionContext::default(),
+            bind: false,
+            metadata: BTreeMap::new(),
+            condition: PutCondition::None,
+            ledger: None,
+            on_failure: OnCancel::KeepForResume,
+            retry: RetryPolicy::default(),
+            max_in_flight: None,
+            progress: None,
+            cancel: Cancel::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for UploadOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UploadOptions").finish_non_exhaustive()
+    }
+}
+
+/// How an upload is resumed. What the object is like was settled when it began.
+#[derive(Clone)]
+pub struct ResumeOptions {
+    /// As in [`UploadOptions`].
+    pub on_failure: OnCancel,
+    /// As in [`UploadOptions`].
+    pub retry: RetryPolicy,
+    /// As in [`UploadOptions`].
+    pub max_in_flight: Option<u32>,
+    /// As in [`UploadOptions`]. Parts that were stored before count as done.
+    pub progress: Option<ProgressCallback>,
+    /// As in [`UploadOptions`].
+    pub cancel: Cancel,
+}
+
+impl Default for ResumeOptions {
+    fn default() -> Self {
+        let UploadOptions { on_failure, retry, max_in_flight, progress, cancel, .. } = UploadOptions::default();
+        Self { on_failure, retry, max_in_flight, progress, cancel }
+    }
+}
+
+impl std::fmt::Debug for ResumeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumeOptions").finish_non_exhaustive()
+    }
+}
+
+/// A finished upload.
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    /// Identity of the object.
+    pub object_id: ObjectId,
+    /// The store's tag of the object.
+    pub etag: ETag,
+    /// Bytes of plaintext.
+    pub plain_len: u64,
+    /// Bytes of the body, trailer included.
+    pub sealed_len: u64,
+    /// How many sealed parts it has.
+    pub parts: u32,
+    /// The data key, as each CMK wrapped it.
+    pub data_keys: Vec<WrappedKey>,
+}
+
+impl Engine {
+    /// Seals `source` and stores it as `key`. What was there is replaced at the end, in one step, or not at all.
+    ///
+    /// One call to the key service of each recipient, none for retries. Dropping the future stops the upload where it is: its ledger,
+    /// where there is one, stays, and so do the parts in the store; [`UploadOptions::cancel`] ends it cleanly.
+    ///
+    /// # Errors
+    /// Before anything is sent: [`InvalidInput`](ErrorKind::InvalidInput), [`LimitExceeded`](ErrorKind::LimitExceeded),
+    /// [`KeyUnavailable`](ErrorKind::KeyUnavailable). Later: [`SourceChanged`](ErrorKind::SourceChanged),
+    /// [`SourceRead`](ErrorKind::SourceRead), what the store says, and [`Cancelled`](ErrorKind::Cancelled). Where the upload was kept,
+    /// [`Error::resumable`] is its id.
+    pub async fn upload(
+        &self,
+        store: Arc<dyn MultipartStore>,
+        key: ObjectKey,
+        source: Box<dyn PartSource>,
+        recipients: &[Recipient],
+        options: UploadOptions,
+    ) -> Result<Uploaded> {
+        let limits = store.limits();
+        format::check_own_metadata(&options.metadata)?;
+        let announced = source.len();
+        let access = source.open();
+        let config = self.config(&store, options.retry.clone(), options.max_in_flight);
+        let largest = u64::from(config.held) * STRIPE as u64;
+        let (len, part_size) = match &access {
+            Access::At(source) => (Some(source.len()), options.part_size),
+            // One that announces nothing must still be read, to see that nothing comes.
+            Access::Once(_) => {
+                let default = PartPlan::DEFAULT_PART.min(largest);
+                (announced.filter(|len| *len > 0), options.part_size.or(Some(default)))
+            }
+        };
+        let plan = match len {
+            Some(len) => PartPlan::known(len, part_size, options.uniform_parts, &limits)?,
+            None => PartPlan::unknown(part_size, options.uniform_parts, &limits, largest)?,
+        };
+        if let (Access::Once(_), Some(_)) = (&access, len) {
+            require_held(&plan, &config)?;
+        }
+
+        let object_id = ObjectId::random()?;
+        let bound_to = options.bind.then(|| (store.bucket(), key.as_str()));
+        let kms_context = Envelope::kms_context(&object_id, &options.context, bound_to);
+        let (data_key, data_keys) = new_data_key(recipients, &kms_context).await?;
+        let envelope = Envelope::new(object_id, data_keys, options.context.clone(), options.bind)?;
+        let envelope_metadata = envelope.to_metadata();
+        let mut metadata = options.metadata.clone();
+        metadata.extend(envelope_metadata.clone());
+        format::check_metadata(&metadata, store.metadata_prefix_len(), limits.max_metadata)?;
+
+        let identity = match &access {
+            Access::At(source) => source.identity(),
+            Access::Once(_) => None,
+        };
+        // Of a stream too, although it cannot be resumed: the ledger is how its parts are found again, to be aborted.
+        let resumable = identity.is_some() && options.ledger.is_some() && store.is_durable();
+        let ledger = match options.ledger {
+            Some(dir) if store.is_durable() => LedgerPlan::Create {
+                dir,
+                header: Box::new(Header {
+                    ledger: Header::VERSION,
+                    store: store.url(),
+                    bucket: store.bucket().to_owned(),
+                    key: key.as_str().to_owned(),
+                    upload: UploadId(String::new()),
+                    envelope: envelope_metadata,
+                    plan: plan.clone(),
+                    checksums: options.checksums,
+                    if_not_exists: options.condition == PutCondition::IfNotExists,
+                    source: identity,
+                }),
+            },
+            _ => LedgerPlan::None,
+        };
+        let keep = options.on_failure == OnCancel::KeepForResume && resumable;
+        let machine = Machine::new(Config { keep_on_failure: keep, ..config.clone() }, plan.clone())?;
+        let object = Object { store, key, properties: Properties { metadata }, condition: options.condition, envelope };
+        let sealer = PartSealer {
+            shared: Arc::clone(self.shared()),
+            data_key: Arc::new(data_key),
+            object_id,
+            checksums: options.checksums,
+            meter: Meter::new(announced.or(len), options.progress),
+        };
+        Driver::new(object, machine, config, plan, sealer, access, ledger).run(&options.cancel).await
+    }
+
+    /// Goes on with an upload that was interrupted: sends what the store does not have yet, and publishes the object.
+    ///
+    /// # Errors
+    /// [`SourceChanged`](ErrorKind::SourceChanged) if the source is not what it was, [`Ledger`](ErrorKind::Ledger) if the ledger was
+    /// altered, [`NotFound`](ErrorKind::NotFound) if the store has forgotten the upload; otherwise as [`upload`](Self::upload).
+    pub async fn resume(
+        &self,
+        pending: PendingUpload,
+        store: Arc<dyn MultipartStore>,
+        source: Box<dyn PartSource>,
+        trusted: &Trusted,
+        options: ResumeOptions,
+    ) -> Result<Uploaded> {
+        let Access::At(source) = source.open() else {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "an upload is resumed from a source that can be read at any offset",
+            ));
+        };
+        let header = pending.header();
+        let Some(expected) = &header.source else {
+            let message = "this upload was read from a stream, which cannot be read again: abort it, and upload anew";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        };
+        if source.identity().as_ref() != Some(expected) {
+            let message = format!(
+                "{} is not what it was when its upload began: abort that upload, and upload it anew",
+                expected.path.display()
+            );
+            return Err(Error::new(ErrorKind::SourceChanged, message));
+        }
+        let key = pending.key()?;
+        let envelope = header.envelope()?;
+        let bound_to = envelope.is_bound().then_some((header.bucket.as_str(), header.key.as_str()));
+        let kms_context = Envelope::kms_context(envelope.object_id(), envelope.context(), bound_to);
+        let (data_key, _) = trusted.unwrap(envelope.data_keys(), &kms_context, |_| true).await?;
+        let data_key = Arc::new(data_key);
+        let backend = self.backend();
+        let (ledger, header, recorded) = {
+            let data_key = Arc::clone(&data_key);
+            self.shared().workers.run(move |_| pending.into_ledger(backend, &data_key)).await?
+        };
+        let upload = Upload { key: key.clone(), id: header.upload.clone() };
+        let condition = if header.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None };
+        let object =
+            Object { store, key, properties: Properties { metadata: header.envelope.clone() }, condition, envelope };
+        let listed = match object.store.list_parts(&upload).await {
+            Ok(listed) => listed,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                // Either Complete had been done and only its answer was lost, or somebody aborted it.
+                let done = object.published(self.shared(), &data_key, recorded.manifest.as_deref()).await?;
+                let done = done.ok_or_else(|| {
+                    e.while_doing("the store has forgotten this upload; abort it here too, and upload anew")
+                })?;
+                // What Complete had not tidied up yet, if it was cut off there.
+                if let Err(e) = object.store.abort(&upload).await {
+                    tracing::warn!(error = %e, "the object is complete, but what was left of its upload could not be removed");
+                }
+                ledger::forget(ledger);
+                return Ok(done);
+            }
+            Err(e) => return Err(e),
+        };
+        let stored: Vec<_> = recorded
+            .parts
+            .into_iter()
+            .filter(|(part, etag)| {
+                listed.iter().any(|listed| {
+                    listed.number == part.number && listed.etag == *etag && sealed_len(part.len) == Some(listed.len)
+                })
+            })
+            .collect();
+        let meter = Meter::new(header.plan.total(), options.progress);
+        meter.done(stored.iter().map(|(part, _)| part.len).sum());
+        let config = self.config(&object.store, options.retry, options.max_in_flight);
+        let keep_on_failure = options.on_failure == OnCancel::KeepForResume;
+        let resumed = Resumed { stored, manifest: recorded.manifest };
+        let machine = Machine::resume(Config { keep_on_failure, ..config.clone() }, header.plan.clone(), resumed)?;
+        let sealer = PartSealer {
+            shared: Arc::clone(self.shared()),
+            data_key,
+            object_id: *object.envelope.object_id(),
+            checksums: header.checksums,
+            meter,
+        };
+        let driver =
+            Driver::new(object, machine, config, header.plan, sealer, Access::At(source), LedgerPlan::Open(ledger));
+        driver.resuming(upload).run(&options.cancel).await
+    }
+
+    /// Gives up an interrupted upload: removes its parts from the store and its ledger here. Needs no key.
+    ///
+    /// # Errors
+    /// What the store says; the ledger is kept then.
+    pub async fn abort(&self, pending: PendingUpload, store: &dyn MultipartStore) -> Result<()> {
+        let upload = Upload { key: pending.key()?, id: pending.header().upload.clone() };
+        store.abort(&upload).await?;
+        pending.remove()
+    }
+
+    fn config(&self, store: &Arc<dyn MultipartStore>, retry: RetryPolicy, max_in_flight: Option<u32>) -> Config {
+        let shared = self.shared();
+        let threads = u32::try_from(shared.workers.threads()).unwrap_or(u32::MAX);
+        Config {
+            limits: store.limits(),
+            budget: shared.buffers.total(),
+            held: shared.held_stripes(),
+            window: threads.saturating_mul(2).saturating_add(2).min(shared.held_stripes()),
+            max_in_flight: max_in_flight.unwrap_or(IN_FLIGHT).max(1),
+            retry,
+            keep_on_failure: false,
+        }
+    }
+}
+
+/// A source that is read once must be held part by part, because a part cannot be read again to be sent again.
+fn require_held(plan: &PartPlan, config: &Config) -> Result<()> {
+    let stripes = plan.max_len(PartNumber::MIN).div_ceil(STRIPE as u64);
+    if stripes <= u64::from(config.held) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::LimitExceeded,
+        format!(
+            "parts of {stripes} MiB from a source that can be read only once need a memory budget of about {} MiB: \
+             give that, smaller parts, or a file",
+            stripes * 4 + 8
+        ),
+    ))
+}

@@ -1,0 +1,174 @@
+//! A published body and the metadata that belongs to it: found together, or not at all.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::layout::{HEAD, Place, cannot, hex};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::store::{ObjectInfo, Properties};
+use crate::types::ETag;
+
+/// How often a body is looked for anew because another took its place before its metadata was read.
+const RETRIES: usize = 100;
+
+/// An open body. What is read through it stays one state of the object, whatever is published meanwhile.
+#[derive(Debug)]
+pub(super) struct Body {
+    file: File,
+    pub(super) info: ObjectInfo,
+}
+
+impl Body {
+    /// Opens the body at `place` with its own metadata. A body that has none, because something else put it there, has no properties.
+    pub(super) fn open(place: &Place) -> Result<Self> {
+        for _ in 0..RETRIES {
+            let (file, stat) = open(place)?;
+            let head = head(&file).map_err(cannot("read", &place.body()))?;
+            let properties = match read_metadata(&place.metadata(&head))? {
+                Some(properties) => properties,
+                // Publishing removes the metadata of the body it replaced: then there is another body now.
+                None if is_still_there(place, &stat) => Properties::default(),
+                None => continue,
+            };
+            let etag = etag(&stat, &head);
+            let info = ObjectInfo { len: stat.len(), etag, modified: stat.modified().ok(), properties };
+            return Ok(Self { file, info });
+        }
+        let message = format!("{} is being replaced all the time", place.body().display());
+        Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
+    }
+
+    /// The bytes in `range`, which is no longer than a buffer should be.
+    pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        // Grown by the reads into spare capacity, not zeroed first.
+        let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
+        let mut offset = range.start;
+        while offset < range.end {
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), offset) {
+                // The allocator may give more room than was asked for.
+                Ok(n) if n > 0 => offset += n as u64,
+                Ok(_) => return Err(Error::new(ErrorKind::Changed, "the body was shortened while it was being read")),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::io("cannot read the body", error.into())),
+            }
+        }
+        bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
+        Ok(bytes.into())
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The first bytes of the body at `place`, if there is one.
+pub(super) fn head_at(place: &Place) -> Result<Vec<u8>> {
+    let (file, _) = open(place)?;
+    head(&file).map_err(cannot("read", &place.body()))
+}
+
+/// A file's first [`HEAD`] bytes, or all of a shorter one.
+pub(super) fn head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = [0; HEAD];
+    let mut n = 0;
+    while n < HEAD {
+        match file.read_at(&mut head[n..], n as u64) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(head[..n].to_vec())
+}
+
+/// Inode, length and time tell apart states of any file; a sealed body's salt tells it from every other even where an inode is used
+/// again within one tick of the clock.
+pub(super) fn etag(stat: &Metadata, head: &[u8]) -> ETag {
+    let modified = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
+    ETag(format!("{:x}-{:x}-{modified:x}-{}", stat.ino(), stat.len(), hex(head)))
+}
+
+pub(super) fn encode_metadata(properties: &Properties) -> Result<Vec<u8>> {
+    serde_json::to_vec(&MetadataFile { metadata: properties.metadata.clone() })
+        .map_err(|error| Error::new(ErrorKind::Internal, "metadata does not become JSON").with_source(error))
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct MetadataFile {
+    metadata: std::collections::BTreeMap<String, String>,
+}
+
+fn open(place: &Place) -> Result<(File, Metadata)> {
+    let path = place.body();
+    let no_object = || Error::new(ErrorKind::NotFound, format!("there is no object at {}", path.display()));
+    // Without O_NONBLOCK, opening a FIFO waits for a writer; it changes nothing about regular files.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(no_object());
+        }
+        Err(error) => return Err(cannot("open", &path)(error)),
+    };
+    let stat = file.metadata().map_err(cannot("look at", &path))?;
+    if !stat.is_file() {
+        return Err(no_object());
+    }
+    Ok((file, stat))
+}
+
+fn read_metadata(path: &Path) -> Result<Option<Properties>> {
+    let json = match fs::read(path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot("read", path)(error)),
+    };
+    let file: MetadataFile = serde_json::from_slice(&json).map_err(|error| {
+        Error::new(ErrorKind::Malformed, format!("{} is damaged; restore it from a backup", path.display()))
+            .with_source(error)
+    })?;
+    Ok(Some(Properties { metadata: file.metadata }))
+}
+
+fn is_still_there(place: &Place, was: &Metadata) -> bool {
+    // The open descriptor keeps the inode's number from being used again.
+    fs::metadata(place.body()).is_ok_and(|now| (now.dev(), now.ino()) == (was.dev(), was.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What publishing does, without the fsyncs that keep it from doing it often.
+    #[test]
+    fn a_body_that_is_replaced_all_the_time_is_never_read_without_its_metadata() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new(dir.path(), &"a".parse().unwrap()).unwrap();
+        fs::create_dir(place.folder()).unwrap();
+        let publish = |n: u32| {
+            let head = format!("{n:024}");
+            let properties = Properties { metadata: [("n".to_owned(), n.to_string())].into() };
+            fs::write(place.metadata(head.as_bytes()), encode_metadata(&properties).unwrap()).unwrap();
+            fs::write(dir.path().join("staged"), head).unwrap();
+            fs::rename(dir.path().join("staged"), place.body()).unwrap();
+            if n > 0 {
+                fs::remove_file(place.metadata(format!("{:024}", n - 1).as_bytes())).unwrap();
+            }
+        };
+        publish(0);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (1..3000).for_each(publish));
+            while !writer.is_finished() {
+                let body = Body::open(&place).unwrap();
+                let n: u32 = body.info.properties.metadata.get("n").expect("its own metadata").parse().unwrap();
+                assert_eq!(body.read(0..24).unwrap(), format!("{n:024}"));
+            }
+        });
+    }
+}

@@ -1,0 +1,460 @@
+//! Objects as plain files in a directory tree.
+
+mod body;
+mod layout;
+mod list;
+mod publish;
+mod staging;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+use self::body::Body;
+use self::layout::{Place, Staging, cannot};
+use self::list::Entry;
+use self::staging::{PartFile, PartTurn};
+use super::{
+    CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
+    PutPart, StoredPart, Upload,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
+
+/// How many segments of a payload that are ready one call writes.
+const SEGMENTS: usize = 32;
+/// How many bytes one call reads, and `get` yields at once.
+const PIECE: u64 = 1 << 20;
+
+/// A directory as an object store: an object's body is the plain file at the key's path, everything else lies in a folder `.sealift`
+/// beside it.
+///
+/// ```text
+/// root/a/b/c                                     the body of the key a/b/c
+/// root/a/b/.sealift/c.<hex>.json                 its metadata; <hex> is the body's first 24 bytes, of a shorter body all
+/// root/a/b/.sealift/lock                         locked by whoever publishes or deletes in root/a/b
+/// root/a/b/.sealift/uploads/<id>/upload.json     an upload in progress: the key's last segment, and the metadata to be
+/// root/a/b/.sealift/uploads/<id>/body            the body to be; parts whose offset is known are written in place
+/// root/a/b/.sealift/uploads/<id>/part-00001      record of a stored part: ETag, length, where its bytes are
+/// root/a/b/.sealift/uploads/<id>/part-00001-…    bytes of a part whose offset is not known, joined at Complete
+/// ```
+///
+/// **Whoever backs up, copies or moves a body must take its metadata file along**: a sealed body's wrapped data key is in it.
+/// [`metadata_path`](Self::metadata_path) names the file. Bodies that something else put there can be read and listed, and have no
+/// properties.
+///
+/// # Guarantees
+/// - Body and metadata switch together, by one rename: a crash at any point leaves the whole old object or the whole new one. That
+///   rests on bodies that begin with bytes of their own, as a sealed body does with a fresh salt; of two bodies that begin with the same
+///   24 bytes, the older can be left with the newer's metadata by a crash.
+/// - What `complete` and `put_object` have answered is on the disk (fsync of body, metadata and directories).
+/// - A part is recorded after its bytes are on the disk, so [`list_parts`](MultipartStore::list_parts) is right after any crash.
+/// - Writers on one key, in one process or many, leave one whole object with its own metadata;
+///   [`IfNotExists`](PutCondition::IfNotExists) has one winner, against programs that do not know this store too.
+/// - A read sees one state of an object, even if it is replaced or deleted meanwhile.
+///
+/// They hold on local file systems, and over the network as far as its locks, renames and fsync keep their promises.
+///
+/// # Limits
+/// Keys have no empty segments, none that is `.`, `..` or `.sealift`, none longer than 255 bytes, the last no longer than 201; and one
+/// key cannot go on below another (`a` beside `a/b`). Such keys are [`InvalidInput`](ErrorKind::InvalidInput). A symbolic link at a
+/// key's path is followed by reads and replaced by writes; links to directories are followed in keys but not in listings. File names
+/// that are not UTF-8 are not listed.
+///
+/// The methods need a tokio runtime, whose blocking threads do the work.
+///
+/// ```
+/// use futures::TryStreamExt;
+/// use sealift::ObjectKey;
+/// use sealift::store::{DirStore, MultipartStore, Payload, Properties, PutCondition};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let store = DirStore::open(dir.path())?;
+/// let key: ObjectKey = "a/b".parse()?;
+/// store.put_object(&key, Payload::held(vec!["body".into()]), &Properties::default(), PutCondition::None).await?;
+///
+/// assert_eq!(std::fs::read(dir.path().join("a/b"))?, b"body");
+/// let pieces: Vec<_> = store.get(&key, None, None).await?.body.try_collect().await?;
+/// assert_eq!(pieces.concat(), b"body");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct DirStore {
+    root: Arc<Path>,
+}
+
+impl DirStore {
+    /// The store under the directory `root`, which is created with the first object if it is not there.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `root` is something else than a directory, [`Io`](ErrorKind::Io) if a relative path
+    /// has no current directory to start from.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        let root = std::path::absolute(root).map_err(cannot("find", root))?;
+        if root.exists() && !root.is_dir() {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("{} is not a directory", root.display())));
+        }
+        Ok(Self { root: root.into() })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the metadata of the body that has `key` now is looked for, whether it is there or not: what to restore for a sealed body
+    /// whose envelope is missing.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such body.
+    ///
+    /// # Cancellation
+    /// Only reads.
+    pub async fn metadata_path(&self, key: &ObjectKey) -> Result<PathBuf> {
+        let place = self.place(key)?;
+        blocking(move || Ok(place.metadata(&body::head_at(&place)?))).await
+    }
+
+    fn place(&self, key: &ObjectKey) -> Result<Place> {
+        Place::new(&self.root, key)
+    }
+
+    fn staging(&self, upload: &Upload) -> Result<(Place, Staging)> {
+        let place = self.place(&upload.key)?;
+        let staging = place.upload(&upload.id)?;
+        Ok((place, staging))
+    }
+}
+
+impl MultipartStore for DirStore {
+    /// The format's own limits, as far as there are any: a file system has none of these.
+    fn limits(&self) -> Limits {
+        Limits { min_part: 1, max_part: 5 << 30, max_parts: PartNumber::MAX, max_metadata: 2048, equal_parts: false }
+    }
+
+    fn url(&self) -> String {
+        list::file_url(&self.root)
+    }
+
+    fn metadata_place(&self, key: &ObjectKey) -> Option<String> {
+        let place = self.place(key).ok()?;
+        Some(place.metadata(&body::head_at(&place).ok()?).display().to_string())
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let properties = properties.clone();
+            blocking(move || Ok(staging::create(&place, &properties, true)?.0)).await
+        })
+    }
+
+    /// Stores one part, replacing an earlier attempt at it. An attempt waits for an earlier one that is still being written; one that
+    /// was dropped ends with the write that is under way. Parts that are given offsets must not overlap.
+    fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let PutPart { number, attempt: _, offset, payload } = part;
+            let stored = async {
+                let (place, staging) = self.staging(upload)?;
+                let turn = blocking(move || PartTurn::wait(&place, staging, number)).await?;
+                let file = Arc::new(blocking(move || turn.begin(offset)).await?);
+                let len = payload.len();
+                let written = write(Arc::clone(&file), payload).await;
+                blocking(move || match written {
+                    Ok(()) => file.finish(len),
+                    Err(error) => {
+                        file.discard();
+                        Err(error)
+                    }
+                })
+                .await
+            };
+            stored.await.map_err(|error| error.with_part(number))
+        })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        upload: &'a Upload,
+        parts: &'a [CompletedPart],
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let (place, staging) = self.staging(upload)?;
+            let parts = parts.to_vec();
+            blocking(move || {
+                let etag = staging::complete(&place, &staging, &parts, condition)?;
+                // The object is published; what is left of the upload is listed, and the next abort removes it.
+                _ = staging::remove(&staging);
+                Ok(etag)
+            })
+            .await
+        })
+    }
+
+    fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            // An id that is none of ours names no upload, and that is a success.
+            let Ok((place, staging)) = self.staging(upload) else { return Ok(()) };
+            blocking(move || match staging::name(&staging)? {
+                Some(name) if name != place.name => Ok(()),
+                _ => staging::remove(&staging),
+            })
+            .await
+        })
+    }
+
+    fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        Box::pin(async move {
+            let (place, staging) = self.staging(upload)?;
+            blocking(move || {
+                staging::check(&place, &staging)?;
+                staging::list_parts(&staging)
+            })
+            .await
+        })
+    }
+
+    fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
+        blocking(move || list::uploads(&root, &prefix)).boxed()
+    }
+
+    fn put_object<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        payload: Payload,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let properties = properties.clone();
+            let (staged, cleanup) = {
+                let (place, properties) = (place.clone(), properties.clone());
+                blocking(move || Staged::create(&place, &properties)).await?
+            };
+            let staged = Arc::new(staged);
+            let published = async {
+                write(Arc::clone(&staged), payload).await?;
+                blocking(move || publish::publish(&place, &staged.staging, &staged.body, &properties, condition)).await
+            };
+            let published = published.await;
+            // Nothing depends on it any more, and an abort can do it later.
+            _ = blocking(move || cleanup.run()).await;
+            published
+        })
+    }
+
+    fn get<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        range: Option<ByteRange>,
+        if_match: Option<&'a ETag>,
+    ) -> BoxFuture<'a, Result<GetObject>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let body = blocking(move || Body::open(&place)).await?;
+            if if_match.is_some_and(|etag| *etag != body.info.etag) {
+                return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
+            }
+            let info = body.info.clone();
+            let range = match range {
+                Some(range) => range.resolve(info.len)?,
+                None => 0..info.len,
+            };
+            let body = Arc::new(body);
+            let pieces = (range.start..range.end).step_by(PIECE as usize).map({
+                let end = range.end;
+                move |start| {
+                    let body = Arc::clone(&body);
+                    blocking(move || body.read(start..end.min(start + PIECE)))
+                }
+            });
+            // One piece is read ahead while the last is being used.
+            Ok(GetObject { info, range, body: stream::iter(pieces).buffered(2).boxed() })
+        })
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<ObjectInfo>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            blocking(move || Ok(Body::open(&place)?.info)).await
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            blocking(move || publish::delete(&place)).await
+        })
+    }
+
+    fn copy<'a>(
+        &'a self,
+        from: &'a ObjectKey,
+        to: &'a ObjectKey,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let (from, to) = (self.place(from)?, self.place(to)?);
+            blocking(move || {
+                let source = Body::open(&from)?;
+                let (staged, cleanup) = Staged::create(&to, &source.info.properties)?;
+                let published = copy(&source, &from, &staged).and_then(|()| {
+                    publish::publish(&to, &staged.staging, &staged.body, &source.info.properties, condition)
+                });
+                // Nothing depends on it any more, and an abort can do it later.
+                _ = cleanup.run();
+                published
+            })
+            .await
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        let stack = vec![Entry::Dir(String::new())];
+        stream::try_unfold(stack, move |mut stack| async move {
+            loop {
+                match stack.pop() {
+                    None => return Ok(None),
+                    Some(Entry::Object(object)) => return Ok(Some((object, stack))),
+                    Some(Entry::Dir(dir)) => {
+                        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
+                        stack.extend(blocking(move || list::entries(&root, &dir, &prefix)).await?);
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+/// A file that a payload goes into.
+trait Target: Send + Sync + 'static {
+    fn file(&self) -> (&File, &Path);
+    fn start(&self) -> u64;
+}
+
+impl Target for PartFile {
+    fn file(&self) -> (&File, &Path) {
+        (&self.file, &self.path)
+    }
+
+    fn start(&self) -> u64 {
+        self.start
+    }
+}
+
+/// A body that is written and published in one call.
+struct Staged {
+    staging: Staging,
+    body: File,
+    path: PathBuf,
+}
+
+impl Staged {
+    fn create(place: &Place, properties: &Properties) -> Result<(Self, Cleanup)> {
+        let (_, staging) = staging::create(place, properties, false)?;
+        let cleanup = Cleanup(Some(staging.clone()));
+        let path = staging.body();
+        let body = File::options().read(true).write(true).open(&path).map_err(cannot("open", &path))?;
+        Ok((Self { staging, body, path }, cleanup))
+    }
+}
+
+/// Removes a staging folder in the end, even if the future it is in is dropped. What a crash leaves is listed as an upload.
+struct Cleanup(Option<Staging>);
+
+impl Cleanup {
+    fn run(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), |staging| staging::remove(&staging))
+    }
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let Some(staging) = self.0.take() else { return };
+        let remove = move || _ = staging::remove(&staging);
+        match tokio::runtime::Handle::try_current() {
+            // Not on a thread that must not block.
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+impl Target for Staged {
+    fn file(&self) -> (&File, &Path) {
+        (&self.body, &self.path)
+    }
+
+    fn start(&self) -> u64 {
+        0
+    }
+}
+
+/// Writes all of a payload, as many segments in one call as are ready. Never a byte past its announced length: in a body that is
+/// written in place, that is the next part's.
+async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
+    let len = payload.len();
+    let mut sent = 0;
+    let mut batches = payload.ready_chunks(SEGMENTS);
+    while let Some(batch) = batches.next().await {
+        let target = Arc::clone(&target);
+        sent = blocking(move || {
+            use std::os::unix::fs::FileExt as _;
+
+            let (file, path) = target.file();
+            for segment in batch {
+                let segment = segment?;
+                let end = sent + segment.len() as u64;
+                if end > len {
+                    return Err(Payload::wrong_length(len, end));
+                }
+                let at = target.start().checked_add(sent).filter(|at| i64::try_from(*at).is_ok());
+                let at = at.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "no file is that long"))?;
+                file.write_all_at(&segment, at).map_err(cannot("write", path))?;
+                sent = end;
+            }
+            Ok(sent)
+        })
+        .await?;
+    }
+    if sent != len {
+        return Err(Payload::wrong_length(len, sent));
+    }
+    Ok(())
+}
+
+fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
+    // In the kernel, and without copying at all where the file system can share blocks.
+    let copied = std::io::copy(&mut source.file(), &mut &to.body).map_err(cannot("copy", &from.body()))?;
+    if copied != source.info.len {
+        return Err(Error::new(ErrorKind::Changed, format!("{} changed while it was copied", from.body().display())));
+    }
+    Ok(())
+}
+
+/// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down")),
+        },
+    }
+}

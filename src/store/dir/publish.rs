@@ -1,0 +1,212 @@
+//! The step that makes an object: body and metadata switch at once, and whatever fails leaves what was there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::body::{encode_metadata, etag, head, head_at};
+use super::layout::{Place, Staging, cannot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Properties, PutCondition};
+use crate::types::ETag;
+
+/// Publishes the staged body under its key.
+///
+/// A body's metadata has a name that only this body has, so it can lie there before anything refers to it. Then one rename switches
+/// both. A crash before it leaves the old object, one after it the new, each with its own metadata; what may be left over is one
+/// metadata file that belongs to no body.
+pub(super) fn publish(
+    place: &Place,
+    staging: &Staging,
+    body: &File,
+    properties: &Properties,
+    condition: PutCondition,
+) -> Result<ETag> {
+    body.sync_all().map_err(cannot("write", &staging.body()))?;
+    let head = head(body).map_err(cannot("read", &staging.body()))?;
+    let stat = body.metadata().map_err(cannot("look at", &staging.body()))?;
+    write_synced(&staging.metadata(), &encode_metadata(properties)?)?;
+
+    let _lock = lock(place)?;
+    check_free(place)?;
+    if condition == PutCondition::IfNotExists && exists(&place.body())? {
+        return Err(already_exists(place));
+    }
+    let replaced = head_at(place).ok().filter(|replaced| *replaced != head);
+    let metadata = place.metadata(&head);
+    fs::rename(staging.metadata(), &metadata).map_err(cannot("create", &metadata))?;
+    let switched = sync_dir(&place.folder()).and_then(|()| switch(place, staging, condition));
+    if let Err(error) = switched {
+        // Not if the body that is there begins alike: then it is that body's metadata as well.
+        if head_at(place).ok().is_none_or(|there| there != head) {
+            _ = fs::remove_file(metadata);
+        }
+        return Err(error);
+    }
+    sync_dir(&place.dir)?;
+    if let Some(replaced) = replaced {
+        // Only the metadata of the very body that was replaced. A file left by a crash is harmless; one that belongs to a body which
+        // somebody moved away for a while is not ours to remove.
+        _ = fs::remove_file(place.metadata(&replaced));
+    }
+    Ok(etag(&stat, &head))
+}
+
+/// Removes an object: the body first, so that a crash between leaves metadata without a body, never the reverse.
+pub(super) fn delete(place: &Place) -> Result<()> {
+    // Fails where there is no object, before a folder is made for a lock.
+    let head_before = head_at(place)?;
+    if !exists(&place.folder())? {
+        return remove_body(place);
+    }
+    let _lock = lock(place)?;
+    let head = head_at(place).unwrap_or(head_before);
+    remove_body(place)?;
+    match fs::remove_file(place.metadata(&head)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", &place.metadata(&head))(error)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_body(place: &Place) -> Result<()> {
+    fs::remove_file(place.body()).map_err(cannot("remove", &place.body()))?;
+    sync_dir(&place.dir)
+}
+
+/// A clear error if the key's path is a directory: an object cannot lie beside keys that go on below it.
+pub(super) fn check_free(place: &Place) -> Result<()> {
+    let path = place.body();
+    if path.symlink_metadata().is_ok_and(|stat| stat.is_dir()) {
+        let message = format!("{} is a directory, so no object can have that key", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// Creates a directory and those above it, each of them durable.
+pub(super) fn create_dirs(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
+        Err(_) if dir.is_dir() => Ok(()),
+        Err(error) => match (error.kind(), dir.parent()) {
+            // Where the parent is there and this is all the same the answer, as in /proc, asking again would never end.
+            (io::ErrorKind::NotFound, Some(parent)) if !parent.is_dir() => {
+                create_dirs(parent)?;
+                create_dirs(dir)
+            }
+            (io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory, _) => {
+                let message =
+                    format!("{} cannot be a directory: an object or another file is in the way", dir.display());
+                Err(Error::new(ErrorKind::InvalidInput, message).with_source(error))
+            }
+            _ => Err(cannot("create", dir)(error)),
+        },
+    }
+}
+
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(cannot("write", dir))
+}
+
+pub(super) fn write_synced(path: &Path, content: &[u8]) -> Result<()> {
+    File::create(path)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .map_err(cannot("write", path))
+}
+
+/// Whoever publishes or deletes in a directory does it alone, threads and processes alike: the kernel frees the lock with the file.
+fn lock(place: &Place) -> Result<File> {
+    create_dirs(&place.folder())?;
+    let path = place.lock();
+    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    open.and_then(|file| file.lock().map(|()| file)).map_err(cannot("lock", &path))
+}
+
+fn switch(place: &Place, staging: &Staging, condition: PutCondition) -> Result<()> {
+    let (from, to) = (staging.body(), place.body());
+    let renamed = match condition {
+        PutCondition::None => fs::rename(&from, &to),
+        PutCondition::IfNotExists => rename_new(&from, &to),
+    };
+    renamed.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => already_exists(place),
+        io::ErrorKind::NotFound => staging.no_such_upload(),
+        _ => cannot("create", &to)(error),
+    })
+}
+
+/// Renames only if nothing is there: writers that do not know our lock are told too.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Not every file system has it (NFS).
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(cannot("look at", path)(error)),
+    }
+}
+
+fn already_exists(place: &Place) -> Error {
+    Error::new(ErrorKind::AlreadyExists, format!("{} exists already", place.body().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::staging;
+    use super::*;
+    use crate::types::ObjectKey;
+
+    fn place(dir: &Path) -> Place {
+        let key: ObjectKey = "a".parse().unwrap();
+        Place::new(dir, &key).unwrap()
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_renamed_leaves_no_metadata() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        fs::write(dir.path().join("a"), "old").unwrap();
+        let (_, staging) = staging::create(&place, &Properties::default(), false).unwrap();
+        fs::write(staging.body(), "new").unwrap();
+        let body = File::open(staging.body()).unwrap();
+        // As an abort at this very moment does.
+        fs::remove_file(staging.body()).unwrap();
+        let error = publish(&place, &staging, &body, &Properties::default(), PutCondition::None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "old");
+        assert!(!place.metadata(b"new").exists());
+    }
+
+    #[test]
+    fn writers_that_know_no_lock_lose_or_win_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "ours").unwrap();
+        fs::write(&to, "theirs").unwrap();
+        assert_eq!(rename_new(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            (fs::read_to_string(&from).unwrap(), fs::read_to_string(&to).unwrap()),
+            ("ours".into(), "theirs".into())
+        );
+        fs::remove_file(&to).unwrap();
+        rename_new(&from, &to).unwrap();
+        assert_eq!((fs::read_to_string(&to).unwrap(), from.exists()), ("ours".into(), false));
+    }
+}

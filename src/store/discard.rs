@@ -1,0 +1,168 @@
+//! A store that counts and drops what it is given: for measuring.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use futures::future::{self, BoxFuture, FutureExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+use super::{
+    CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
+    PutPart, StoredPart, Upload,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
+
+/// Takes every upload, counts its bytes and drops them: `discard:`, for measuring.
+///
+/// Every payload is taken to its end, so what is measured is everything but storing. Nothing can be read back: each key is
+/// [`NotFound`](ErrorKind::NotFound).
+///
+/// ```
+/// use sealift::store::{DiscardStore, MultipartStore, Payload, Properties, PutCondition};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> sealift::Result<()> {
+/// let store = DiscardStore::new();
+/// let payload = Payload::held(vec!["some".into(), " bytes".into()]);
+/// store.put_object(&"key".parse()?, payload, &Properties::default(), PutCondition::None).await?;
+/// assert_eq!(store.bytes(), 10);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct DiscardStore {
+    bytes: AtomicU64,
+    parts: AtomicU64,
+    /// What the last tag or upload id was made of.
+    counter: AtomicU64,
+}
+
+impl DiscardStore {
+    /// A store that has taken nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many bytes it took, in parts and objects, those of payloads that failed included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// How many parts it took whole.
+    #[must_use]
+    pub fn parts(&self) -> u64 {
+        self.parts.load(Relaxed)
+    }
+
+    fn unique(&self) -> String {
+        format!("discarded-{}", self.counter.fetch_add(1, Relaxed))
+    }
+
+    async fn consume(&self, mut payload: Payload) -> Result<ETag> {
+        let (len, mut taken) = (payload.len(), 0);
+        while let Some(segment) = payload.next().await {
+            let n = segment?.len() as u64;
+            self.bytes.fetch_add(n, Relaxed);
+            taken += n;
+        }
+        if taken != len {
+            return Err(Payload::wrong_length(len, taken));
+        }
+        Ok(ETag(self.unique()))
+    }
+
+    fn nothing<T: Send + 'static>(key: &ObjectKey) -> BoxFuture<'static, Result<T>> {
+        let error = Error::new(ErrorKind::NotFound, format!("{key} was discarded, as everything in this store is"));
+        future::ready(Err(error)).boxed()
+    }
+}
+
+impl MultipartStore for DiscardStore {
+    /// As few as possible: what is measured here should be allowed everywhere.
+    fn limits(&self) -> Limits {
+        Limits { min_part: 1, max_part: 5 << 30, max_parts: PartNumber::MAX, max_metadata: 2048, equal_parts: false }
+    }
+
+    fn url(&self) -> String {
+        "discard:".to_owned()
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn initiate<'a>(&'a self, _key: &'a ObjectKey, _properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
+        future::ready(Ok(UploadId(self.unique()))).boxed()
+    }
+
+    fn put_part<'a>(&'a self, _upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let etag = self.consume(part.payload).await.map_err(|error| error.with_part(part.number))?;
+            self.parts.fetch_add(1, Relaxed);
+            Ok(etag)
+        })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        _upload: &'a Upload,
+        _parts: &'a [CompletedPart],
+        _condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        future::ready(Ok(ETag(self.unique()))).boxed()
+    }
+
+    fn abort<'a>(&'a self, _upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
+        future::ready(Ok(())).boxed()
+    }
+
+    fn list_parts<'a>(&'a self, _upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn list_uploads<'a>(&'a self, _prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn put_object<'a>(
+        &'a self,
+        _key: &'a ObjectKey,
+        payload: Payload,
+        _properties: &'a Properties,
+        _condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(self.consume(payload))
+    }
+
+    fn get<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        _range: Option<ByteRange>,
+        _if_match: Option<&'a ETag>,
+    ) -> BoxFuture<'a, Result<GetObject>> {
+        Self::nothing(key)
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<ObjectInfo>> {
+        Self::nothing(key)
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<()>> {
+        Self::nothing(key)
+    }
+
+    fn copy<'a>(
+        &'a self,
+        from: &'a ObjectKey,
+        _to: &'a ObjectKey,
+        _condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Self::nothing(from)
+    }
+
+    fn list<'a>(&'a self, _prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        stream::empty().boxed()
+    }
+}

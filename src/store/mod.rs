@@ -1,0 +1,303 @@
+//! Where sealed objects go: the trait every object store implements, and what passes through it.
+
+pub mod conformance;
+mod dir;
+mod discard;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream};
+
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::types::{Attempt, ByteRange, ETag, ObjectKey, PartNumber, UploadId};
+
+pub use dir::DirStore;
+pub use discard::DiscardStore;
+pub use memory::MemoryStore;
+
+/// What a store allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The fewest bytes a part may have unless it is the last.
+    pub min_part: u64,
+    /// The most bytes a part may have.
+    pub max_part: u64,
+    /// The highest part number.
+    pub max_parts: PartNumber,
+    /// The most bytes of user metadata, names and values together.
+    pub max_metadata: usize,
+    /// Whether all parts but the last must have one length.
+    pub equal_parts: bool,
+}
+
+/// An object store with multipart uploads.
+///
+/// Nothing becomes visible under a key before [`complete`](Self::complete) or [`put_object`](Self::put_object) succeed, and then all of
+/// it does, body and metadata together; until then what was there stays whole.
+/// All methods may be dropped at any time; what they had begun may or may not take effect.
+///
+/// # Errors
+/// Adapters set [`Error::retry`] where they know. A missing object is [`ErrorKind::NotFound`], a failed `if_match` or a lost race
+/// [`ErrorKind::Changed`], a failed `if_not_exists` [`ErrorKind::AlreadyExists`], a missing upload [`ErrorKind::NotFound`].
+pub trait MultipartStore: Send + Sync + fmt::Debug {
+    /// What this store allows.
+    fn limits(&self) -> Limits;
+
+    /// The URL of this store, under which the ledger records uploads.
+    fn url(&self) -> String;
+
+    /// The bucket, for objects that are bound to their name. Empty where there are no buckets.
+    fn bucket(&self) -> &str {
+        ""
+    }
+
+    /// How many bytes the store puts before the name of each item of user metadata, where they count against its limit.
+    fn metadata_prefix_len(&self) -> usize {
+        0
+    }
+
+    /// Where the metadata of an object lies, if that is a place of its own that a user may look at.
+    fn metadata_place(&self, _key: &ObjectKey) -> Option<String> {
+        None
+    }
+
+    /// Whether uploads and objects survive the process, so that resuming makes sense.
+    fn is_durable(&self) -> bool;
+
+    /// Begins a multipart upload. `properties` become the object's at Complete.
+    fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>>;
+
+    /// Stores one part, replacing an earlier attempt at it.
+    ///
+    /// Segments of a payload that is [produced](Payload::produced) while it is sent hold the sender's memory: send or copy each and drop it
+    /// before waiting for more than a few, or the next may never come.
+    fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>>;
+
+    /// Makes the object of the listed parts, ascending by number, and publishes it.
+    ///
+    /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published.
+    fn complete<'a>(
+        &'a self,
+        upload: &'a Upload,
+        parts: &'a [CompletedPart],
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
+    /// Gives up an upload and frees its parts. An upload that is gone already is a success.
+    fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>>;
+
+    /// The parts an upload has now, ascending by number.
+    fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>>;
+
+    /// The uploads in progress under keys that begin with `prefix`.
+    fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>>;
+
+    /// Stores a whole object in one request.
+    fn put_object<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        payload: Payload,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
+    /// Reads a range of an object, or all of it, with its properties. A range that holds no byte is
+    /// [`ErrorKind::RangeNotSatisfiable`]. With `if_match`, another ETag is [`ErrorKind::Changed`].
+    fn get<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        range: Option<ByteRange>,
+        if_match: Option<&'a ETag>,
+    ) -> BoxFuture<'a, Result<GetObject>>;
+
+    /// An object's length and properties.
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<ObjectInfo>>;
+
+    /// Removes an object, body and metadata. One that is gone already is [`ErrorKind::NotFound`].
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<()>>;
+
+    /// Copies an object, body and metadata together.
+    fn copy<'a>(
+        &'a self,
+        from: &'a ObjectKey,
+        to: &'a ObjectKey,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
+    /// The objects whose keys begin with `prefix`, ascending by key.
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>>;
+}
+
+/// An upload in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// The key its object will have.
+    pub key: ObjectKey,
+    /// The store's name for it.
+    pub id: UploadId,
+}
+
+/// What an object has besides its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// User metadata: names in lower case, without the store's prefix. Stored in the clear.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What must hold for a write to happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PutCondition {
+    /// Nothing: what is there is replaced.
+    #[default]
+    None,
+    /// No object has the key, at the moment of publishing.
+    IfNotExists,
+}
+
+/// One part to store.
+#[derive(Debug)]
+pub struct PutPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// Which sending of it this is.
+    pub attempt: Attempt,
+    /// Where its bytes begin in the finished object, if that is known.
+    pub offset: Option<u64>,
+    /// Its bytes.
+    pub payload: Payload,
+}
+
+/// A part the finished object is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// The ETag that storing it returned.
+    pub etag: ETag,
+}
+
+/// A part as the store lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// Its ETag.
+    pub etag: ETag,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// What a store knows of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Length of the body in bytes.
+    pub len: u64,
+    /// Tag of this state of the object: every change of its body gives another.
+    pub etag: ETag,
+    /// When it was last written.
+    pub modified: Option<SystemTime>,
+    /// What was given when it was written.
+    pub properties: Properties,
+}
+
+/// A row of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Length of the body in bytes.
+    pub len: u64,
+    /// When it was last written.
+    pub modified: Option<SystemTime>,
+}
+
+/// The answer to a read.
+pub struct GetObject {
+    /// The whole object's length and properties.
+    pub info: ObjectInfo,
+    /// Which bytes of it follow.
+    pub range: Range<u64>,
+    /// Those bytes: as many as `range` has, or an error.
+    pub body: BoxStream<'static, Result<Bytes>>,
+}
+
+impl fmt::Debug for GetObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetObject").field("info", &self.info).field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a part or object: a known length, in segments that are never joined.
+pub struct Payload {
+    len: u64,
+    segments: Segments,
+}
+
+enum Segments {
+    Held(std::vec::IntoIter<Bytes>),
+    Produced(BoxStream<'static, Result<Bytes>>),
+}
+
+impl Payload {
+    /// Segments that are in memory.
+    #[must_use]
+    pub fn held(segments: Vec<Bytes>) -> Self {
+        let len = segments.iter().map(|segment| segment.len() as u64).sum();
+        Self { len, segments: Segments::Held(segments.into_iter()) }
+    }
+
+    /// Segments that are produced while they are sent: `len` bytes in all, then the end. More may come only when earlier ones have been
+    /// dropped. Whoever takes them must treat an error, or
+    /// another number of bytes, as the failure of the whole part.
+    #[must_use]
+    pub fn produced(len: u64, segments: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
+        Self { len, segments: Segments::Produced(Box::pin(segments)) }
+    }
+
+    /// How many bytes there are in all.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The error for a payload that ended after `sent` bytes.
+    #[must_use]
+    pub fn wrong_length(len: u64, sent: u64) -> Error {
+        Error::new(ErrorKind::Io, format!("a payload announced with {len} bytes had {sent}")).with_retry(Retry::Yes)
+    }
+}
+
+impl Stream for Payload {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.segments {
+            Segments::Held(segments) => Poll::Ready(segments.next().map(Ok)),
+            Segments::Produced(segments) => segments.as_mut().poll_next(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.segments {
+            Segments::Held(_) => "held",
+            Segments::Produced(_) => "produced",
+        };
+        write!(f, "Payload({} bytes, {how})", self.len)
+    }
+}

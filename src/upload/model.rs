@@ -1,0 +1,861 @@
+//! A store, a ledger and a driver in miniature, which check every promise of the machine while they drive it.
+//!
+//! They do what a script of bytes says, in any order: answer, fail, lose answers, answer late and twice, let time pass,
+//! cancel, kill the process and resume. The tests and the fuzz target `upload_machine` share them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::{
+    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, Resumed, RetryPolicy, SealedPart, TailPiece,
+};
+use crate::crypto::{STRIPE, sealed_len};
+use crate::error::Retry;
+use crate::store::{CompletedPart, Limits};
+use crate::types::{Attempt, ETag, PartNumber, Salt, UploadId};
+
+const MIB: u64 = 1 << 20;
+
+/// What is uploaded, and how.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Bytes of the source.
+    pub len: u64,
+    /// Whether the machine knows them beforehand.
+    pub known: bool,
+    /// Bytes of the first part.
+    pub part: u64,
+    /// Bytes of the largest part, where they grow.
+    pub largest: u64,
+    /// Whether equal parts are asked for.
+    pub uniform: bool,
+    /// Bytes of the trailer.
+    pub trailer: u64,
+    /// The machine's.
+    pub config: Config,
+}
+
+impl Setup {
+    /// Three parts of 1 MiB, the last one shorter; everything else roomy.
+    #[must_use]
+    pub fn small() -> Self {
+        let limits = Limits {
+            min_part: 1,
+            max_part: 5 << 30,
+            max_parts: PartNumber::MAX,
+            max_metadata: 2048,
+            equal_parts: false,
+        };
+        let retry =
+            RetryPolicy { attempts: 3, budget: 10, base: Duration::from_millis(100), cap: Duration::from_secs(1) };
+        Self {
+            len: 2 * MIB + 100,
+            known: true,
+            part: MIB,
+            largest: MIB,
+            uniform: false,
+            trailer: 300,
+            config: Config { limits, budget: 8, held: 2, window: 2, max_in_flight: 8, retry, keep_on_failure: false },
+        }
+    }
+
+    /// The plan, if there is one.
+    ///
+    /// # Errors
+    /// As for [`PartPlan::known`] and [`PartPlan::unknown`].
+    pub fn plan(&self) -> crate::Result<PartPlan> {
+        let limits = &self.config.limits;
+        if self.known {
+            PartPlan::known(self.len, Some(self.part), self.uniform, limits)
+        } else {
+            PartPlan::unknown(Some(self.part), self.uniform, limits, self.largest)
+        }
+    }
+
+    fn from_script(script: &mut Script<'_>) -> Option<Self> {
+        let mut setup = Self::small();
+        let sizes = [MIB, 3 * MIB / 2, 2 * MIB, 3 * MIB, 5 * MIB];
+        setup.part = sizes[script.below(sizes.len())?];
+        let parts = script.below(24)? as u64;
+        setup.len = parts * setup.part + [0, 1, MIB / 3, setup.part - 1][script.below(4)?];
+        let flags = script.next()?;
+        setup.known = flags & 1 == 0;
+        setup.uniform = flags & 2 != 0;
+        setup.config.limits.equal_parts = flags & 4 != 0;
+        setup.config.keep_on_failure = flags & 8 != 0;
+        setup.largest = if flags & 16 != 0 { setup.part } else { 4 * setup.part };
+        setup.config.limits.min_part = [1, MIB / 2, MIB][script.below(3)?];
+        setup.trailer = [102, 5_000, MIB / 2][script.below(3)?];
+        setup.config.held = 1 + script.below(6)? as u32;
+        setup.config.window = 1 + script.below(4)? as u32;
+        setup.config.budget = setup.config.held.max(setup.config.window) + script.below(8)? as u32;
+        setup.config.max_in_flight = 1 + script.below(4)? as u32;
+        setup.config.retry.attempts = 1 + script.below(4)? as u32;
+        setup.config.retry.budget = script.below(12)? as u32;
+        Some(setup)
+    }
+}
+
+/// The choices of one run.
+struct Script<'a>(&'a [u8]);
+
+impl Script<'_> {
+    fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn below(&mut self, n: usize) -> Option<usize> {
+        Some(usize::from(self.next()?) % n)
+    }
+}
+
+/// Does what `script` says, then lets everything succeed. Panics where the machine breaks a promise.
+///
+/// `None` if the script is not one, or asks for a setup that the machine refuses.
+pub fn run(script: &[u8]) -> Option<Outcome> {
+    play(script, 16)
+}
+
+/// As [`run`], but nothing fails.
+#[cfg(test)]
+pub(super) fn run_fair(script: &[u8]) -> Option<Outcome> {
+    play(script, 8)
+}
+
+fn play(script: &[u8], kinds: u8) -> Option<Outcome> {
+    let mut script = Script(script);
+    let mut model = Model::new(Setup::from_script(&mut script)?)?;
+    while let Some(choice) = script.next() {
+        if model.outcome.is_some() && choice % 32 == 0 {
+            break;
+        }
+        model.step(choice % kinds, choice >= 0x80, &mut script);
+    }
+    Some(model.finish())
+}
+
+/// Bytes of a body: from which sealing, which of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    of: Sealing,
+    from: u64,
+    to: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sealing {
+    Part(SealedPart),
+    /// Index into the trailers ever sealed.
+    Trailer(usize),
+}
+
+/// One upload part at the store.
+#[derive(Clone, Debug)]
+struct Write {
+    part: PartNumber,
+    etag: ETag,
+    spans: Vec<Span>,
+    offset: u64,
+}
+
+/// Work that was begun.
+#[derive(Clone, Debug)]
+struct Running {
+    op: Op,
+    action: Action,
+    /// What its answer will be if it succeeds.
+    answer: Input,
+    /// What the store has then.
+    write: Option<Write>,
+}
+
+/// The world around one upload, over all processes that work on it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    setup: Setup,
+    plan: PartPlan,
+    pub(super) machine: Machine,
+    now: Instant,
+
+    // This process.
+    running: Vec<Running>,
+    held: BTreeMap<PartNumber, SealedPart>,
+    trailer: Option<usize>,
+    /// Credits by sealed part.
+    credits: BTreeMap<PartNumber, u32>,
+    /// The latest attempt at each upload part that was begun.
+    attempts: BTreeMap<PartNumber, Attempt>,
+    /// The ETag of each upload part whose latest attempt was answered.
+    chosen: BTreeMap<PartNumber, ETag>,
+    recorded: BTreeSet<PartNumber>,
+    has_appended: bool,
+    /// Answers that were given, and can come again.
+    given: Vec<Input>,
+    aborting: bool,
+    outcome: Option<Outcome>,
+
+    // What outlives it.
+    durable: Vec<Record>,
+    appended: Vec<Record>,
+    at_store: BTreeMap<PartNumber, Write>,
+    /// Writes whose answer was given up on, but which may still land.
+    zombies: Vec<Write>,
+    published: Option<ETag>,
+    /// What every manifest ever sealed lists.
+    manifests: Vec<Vec<SealedPart>>,
+    sealings: BTreeMap<PartNumber, u8>,
+    writes: BTreeMap<PartNumber, u32>,
+}
+
+impl Model {
+    /// A world in which nothing has happened, unless the machine refuses the setup.
+    #[must_use]
+    pub fn new(setup: Setup) -> Option<Self> {
+        let plan = setup.plan().ok()?;
+        let machine = Machine::new(setup.config.clone(), plan.clone()).ok()?;
+        Some(Self {
+            setup,
+            plan,
+            machine,
+            now: Instant::now(),
+            running: Vec::new(),
+            held: BTreeMap::new(),
+            trailer: None,
+            credits: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            has_appended: false,
+            given: Vec::new(),
+            aborting: false,
+            outcome: None,
+            durable: Vec::new(),
+            appended: Vec::new(),
+            at_store: BTreeMap::new(),
+            zombies: Vec::new(),
+            published: None,
+            manifests: Vec::new(),
+            sealings: BTreeMap::new(),
+            writes: BTreeMap::new(),
+        })
+    }
+
+    /// One thing happens.
+    fn step(&mut self, what: u8, flag: bool, script: &mut Script<'_>) {
+        match what {
+            0..4 => {
+                self.poll();
+            }
+            4..8 => {
+                if let Some(n) = script.below(self.running.len().max(1)).filter(|n| *n < self.running.len()) {
+                    self.succeed(n);
+                }
+            }
+            8 | 9 => {
+                let n = script.below(self.running.len().max(1));
+                if let (Some(n), Some(how)) = (n.filter(|n| *n < self.running.len()), script.next()) {
+                    // Mostly such that it can go on.
+                    let retry = match how % 8 {
+                        0 if flag => Retry::No,
+                        1 => Retry::After(Duration::from_secs(u64::from(how))),
+                        _ => Retry::Yes,
+                    };
+                    self.fail(n, retry, how & 16 != 0, how & 32 != 0);
+                }
+            }
+            10 => {
+                if let Some(n) = script.below(self.given.len().max(1)).filter(|n| *n < self.given.len()) {
+                    self.tell_late(self.given[n].clone());
+                }
+            }
+            11 => {
+                if let Some(ms) = script.next() {
+                    self.now += Duration::from_millis(u64::from(ms) * 20);
+                    self.tell(Input::Timeout);
+                }
+            }
+            12 => {
+                // Rare, so that much can happen before.
+                match script.below(32) {
+                    Some(0) => self.tell(Input::Cancel { keep: flag }),
+                    Some(1) if self.has_appended && !self.runs(Op::Save) => {
+                        self.tell(Input::Failed { op: Op::Save, retry: Retry::Yes, jitter: 0 });
+                    }
+                    _ => {}
+                }
+            }
+            13 => {
+                if let (Some(0), Some(records)) = (script.below(4), script.below(self.appended.len() + 1)) {
+                    self.kill(records, flag);
+                }
+            }
+            14 => self.land_zombie(),
+            _ => {
+                if let Some(what) = script.next() {
+                    self.misuse(what);
+                }
+            }
+        }
+    }
+
+    /// Everything succeeds from now on, in the order it was begun.
+    ///
+    /// # Panics
+    /// If the upload is stuck, or a promise was broken.
+    pub fn finish(&mut self) -> Outcome {
+        loop {
+            while self.poll() {}
+            if let Some(outcome) = self.machine.outcome() {
+                return outcome.clone();
+            }
+            if !self.running.is_empty() {
+                self.succeed(0);
+            } else {
+                self.now = self.machine.poll_timeout().expect("an upload that awaits nothing has ended");
+                self.tell(Input::Timeout);
+            }
+        }
+    }
+
+    /// What runs.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> Vec<Op> {
+        self.running.iter().map(|running| running.op).collect()
+    }
+
+    /// How many records were appended and are not durable.
+    #[cfg(test)]
+    pub(super) fn appended(&self) -> usize {
+        self.appended.len()
+    }
+
+    /// What every manifest ever sealed lists.
+    #[cfg(test)]
+    pub(super) fn manifests(&self) -> &[Vec<SealedPart>] {
+        &self.manifests
+    }
+
+    /// What was begun under this number and runs.
+    #[cfg(test)]
+    pub(super) fn action(&self, op: Op) -> &Action {
+        let running = self.running.iter().find(|running| running.op == op);
+        &running.unwrap_or_else(|| panic!("{op:?} does not run")).action
+    }
+
+    /// Begins what can be begun.
+    #[cfg(test)]
+    pub(super) fn begin_all(&mut self) {
+        while self.poll() {}
+    }
+
+    /// Lets everything succeed until `op` runs.
+    #[cfg(test)]
+    pub(super) fn advance_to(&mut self, op: Op) {
+        self.begin_all();
+        while !self.runs(op) {
+            assert!(!self.running.is_empty(), "{op:?} never runs");
+            self.succeed(0);
+            self.begin_all();
+        }
+    }
+
+    /// `op` succeeds.
+    #[cfg(test)]
+    pub(super) fn succeed_op(&mut self, op: Op) {
+        let n = self.running.iter().position(|running| running.op == op).expect("it runs");
+        self.succeed(n);
+        self.begin_all();
+    }
+
+    /// `op` fails; where `done`, only its answer was lost.
+    #[cfg(test)]
+    pub(super) fn fail_op(&mut self, op: Op, retry: Retry, done: bool) {
+        let n = self.running.iter().position(|running| running.op == op).expect("it runs");
+        self.fail(n, retry, done, false);
+        self.begin_all();
+    }
+
+    /// `op` fails, as far as its driver can tell; the store takes it later.
+    #[cfg(test)]
+    pub(super) fn fail_op_late(&mut self, op: Op) {
+        let n = self.running.iter().position(|running| running.op == op).expect("it runs");
+        self.fail(n, Retry::Yes, false, true);
+        self.begin_all();
+    }
+
+    /// The next retry's time comes: how long that took.
+    #[cfg(test)]
+    pub(super) fn wait(&mut self) -> Duration {
+        let before = self.now;
+        self.now = self.machine.poll_timeout().expect("something waits");
+        self.tell(Input::Timeout);
+        self.begin_all();
+        self.now - before
+    }
+
+    /// Everything that decides what can happen from here on, but time.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> String {
+        let stored: Vec<_> = self.at_store.values().map(|write| &write.etag).collect();
+        format!("{:?} {:?} {:?} {:?} {stored:?}", self.machine, self.running(), self.durable, self.appended)
+    }
+
+    /// Begins the next piece of work, if there is one.
+    fn poll(&mut self) -> bool {
+        let Some(action) = self.machine.poll_action() else {
+            self.check_all_credits();
+            return false;
+        };
+        assert!(
+            self.machine.outcome().is_none() || matches!(action, Action::Save(Record::Part { .. })),
+            "{action:?} after the outcome"
+        );
+        assert!(!self.aborting || action == Action::Abort, "{action:?} after Abort");
+        self.begin(action);
+        self.check_credits();
+        true
+    }
+
+    fn begin(&mut self, action: Action) {
+        let mut write = None;
+        let (op, answer) = match &action {
+            Action::Initiate => {
+                assert!(self.durable.is_empty() && self.running.is_empty());
+                (Op::Initiate, Input::Initiated(UploadId("upload".into())))
+            }
+            Action::Save(record) => {
+                if let Record::Part { sealed, etag, .. } = record {
+                    assert_eq!(self.chosen.get(&sealed.number), Some(etag), "a record names the chosen attempt");
+                    self.recorded.insert(sealed.number);
+                    self.appended.push(record.clone());
+                    self.has_appended = true;
+                    return;
+                }
+                if let Record::Manifest(parts) = record {
+                    assert_eq!(parts, self.manifests.last().expect("sealed before it is recorded"));
+                }
+                (Op::Save, Input::Saved)
+            }
+            Action::Fill(part) => self.begin_fill(*part),
+            Action::Seal(part) => {
+                let sealed = self.seal(*part);
+                (Op::Seal(*part), Input::Sealed(sealed))
+            }
+            Action::Put { part, attempt, body, offset } => {
+                let (spans, sealed) = self.body(*part, *body);
+                self.check_put(*part, *attempt, *body);
+                *self.writes.entry(*part).or_default() += 1;
+                let etag = ETag(format!("{part}/{}", self.writes[part]));
+                write = Some(Write { part: *part, etag: etag.clone(), spans, offset: *offset });
+                let op = Op::Put { upload_part: *part, attempt: *attempt };
+                (op, Input::Stored { part: *part, attempt: *attempt, etag, sealed })
+            }
+            Action::SealTrailer { parts } => self.begin_seal_trailer(parts),
+            Action::Complete(parts) => {
+                self.check_list(parts);
+                self.credits.clear();
+                (Op::Complete, Input::Completed(ETag("object".into())))
+            }
+            Action::Abort => {
+                self.aborting = true;
+                // It drops all work in flight; what was sent may land all the same.
+                for dropped in std::mem::take(&mut self.running) {
+                    self.zombies.extend(dropped.write);
+                    self.given.push(dropped.answer);
+                }
+                (Op::Abort, Input::Aborted)
+            }
+        };
+        assert!(self.running.iter().all(|running| running.op != op), "{op:?} runs twice");
+        self.running.push(Running { op, action, answer, write });
+    }
+
+    fn begin_fill(&mut self, part: PartNumber) -> (Op, Input) {
+        assert!(self.is_durable(), "the upload's record is durable before its source is read");
+        assert!(!self.running.iter().any(|running| matches!(running.op, Op::Fill(_))), "two parts are filled at once");
+        // A retry has its credits already.
+        self.credits.entry(part).or_insert_with(|| credits(&self.setup.config, self.plan.max_len(part)));
+        let left = self.setup.len - self.plan.offset(part);
+        let len = left.min(self.plan.max_len(part));
+        (Op::Fill(part), Input::Filled { part, len, last: len == left })
+    }
+
+    fn begin_seal_trailer(&mut self, parts: &[SealedPart]) -> (Op, Input) {
+        assert!(self.running.is_empty(), "the manifest is sealed last");
+        let lens: Vec<_> = parts.iter().map(|part| (part.number, part.len)).collect();
+        assert!(lens.iter().map(|(number, _)| number.get()).eq(1..=lens.len() as u32), "each part once, ascending");
+        assert_eq!(lens.iter().map(|(_, len)| len).sum::<u64>(), self.setup.len);
+        for part in parts {
+            if self.chosen.contains_key(&part.number) {
+                assert!(self.recorded.contains(&part.number), "part {} has no record", part.number);
+            } else {
+                assert_eq!(self.held.get(&part.number), Some(part), "part {} is nowhere", part.number);
+            }
+        }
+        for earlier in &self.manifests {
+            assert!(
+                earlier.iter().map(|part| (part.number, part.len)).eq(lens.iter().copied()),
+                "two manifests under one data key list other parts"
+            );
+        }
+        self.manifests.push(parts.to_vec());
+        self.trailer = Some(self.manifests.len() - 1);
+        (Op::SealTrailer, Input::TrailerSealed { len: self.setup.trailer })
+    }
+
+    /// The `n`-th piece of work that runs succeeds.
+    pub(super) fn succeed(&mut self, n: usize) {
+        let Running { op, action, mut answer, write } = self.running.remove(n);
+        if let Some(write) = write {
+            self.land(write);
+        }
+        match (&action, &mut answer) {
+            (Action::Save(record), _) => {
+                self.durable.append(&mut self.appended);
+                self.durable.push(record.clone());
+            }
+            (Action::Complete(parts), Input::Completed(etag)) => match self.publish(parts) {
+                Some(published) => *etag = published,
+                None => {
+                    self.given.push(answer);
+                    return self.tell(Input::Failed { op, retry: Retry::No, jitter: 0 });
+                }
+            },
+            (Action::Abort, _) => self.at_store.clear(),
+            _ => {}
+        }
+        self.answer(answer);
+    }
+
+    /// The `n`-th piece of work that runs fails; where `done`, only its answer was lost, or comes `late`.
+    pub(super) fn fail(&mut self, n: usize, retry: Retry, done: bool, late: bool) {
+        let Running { op, action, answer, write } = self.running.remove(n);
+        match (write, &action) {
+            (Some(write), _) if late => self.zombies.push(write),
+            (Some(write), _) if done => self.land(write),
+            (_, Action::Complete(parts)) if done => drop(self.publish(parts)),
+            (_, Action::Save(record)) if done => {
+                self.durable.append(&mut self.appended);
+                self.durable.push(record.clone());
+            }
+            _ => {}
+        }
+        self.given.push(answer);
+        self.answer(Input::Failed { op, retry, jitter: u64::MAX / 2 });
+    }
+
+    /// An answer that was awaited.
+    fn answer(&mut self, input: Input) {
+        let ended = self.has_ended();
+        match &input {
+            Input::Filled { part, len, .. } if !ended => {
+                let taken = self.credits[part];
+                self.credits.insert(*part, if *len == 0 { 0 } else { taken.min(credits(&self.setup.config, *len)) });
+            }
+            Input::Sealed(sealed) => {
+                self.held.insert(sealed.number, *sealed);
+            }
+            Input::Stored { part, attempt, etag, .. } if !ended => {
+                assert_eq!(self.attempts.get(part), Some(attempt), "only the latest attempt is awaited");
+                let before = self.chosen.insert(*part, etag.clone());
+                assert_eq!(before, None, "part {part} is chosen twice");
+                // The part in the tail is stored when all of the tail is: Complete comes next.
+                if self.trailer.is_none() {
+                    self.credits.remove(part);
+                }
+            }
+            _ => {}
+        }
+        self.given.push(input.clone());
+        self.tell(input);
+    }
+
+    /// Tells the machine something that may be.
+    pub(super) fn tell(&mut self, input: Input) {
+        if let Err(e) = self.machine.handle(self.now, input.clone()) {
+            panic!("{input:?}: {e}");
+        }
+        if let Some(outcome) = &self.outcome {
+            assert_eq!(Some(outcome), self.machine.outcome(), "there is one outcome");
+        }
+        self.outcome = self.machine.outcome().cloned();
+        match &self.outcome {
+            Some(Outcome::Completed(etag)) => {
+                assert_eq!(self.published.as_ref(), Some(etag), "completed, but not published");
+            }
+            Some(Outcome::Kept(_)) => assert!(self.is_durable(), "kept, but nothing names it"),
+            Some(Outcome::Aborted(_) | Outcome::AbortFailed(_)) => assert!(self.aborting, "given up without Abort"),
+            Some(Outcome::NotStarted(_)) => assert!(self.durable.is_empty() && self.at_store.is_empty()),
+            None => {}
+        }
+        self.check_credits();
+    }
+
+    /// Repeats an answer, or gives the answer of an attempt that was given up on. Invariant 4: neither changes anything.
+    fn tell_late(&mut self, input: Input) {
+        let op = input.answers().expect("it was an answer");
+        // To work that runs it would be the answer, and of records without one it would tell that they failed.
+        if self.runs(op) || (op == Op::Save && self.has_appended) {
+            return;
+        }
+        if self.has_ended() {
+            // Work that was dropped may be answered once more.
+            let _ = self.machine.handle(self.now, input);
+            assert_eq!(self.outcome.as_ref(), self.machine.outcome());
+            return;
+        }
+        let before = format!("{:?}", self.machine);
+        let result = self.machine.handle(self.now, input.clone());
+        // Only a `Put` may be answered late. That other work is answered twice is its driver's mistake.
+        assert_eq!(result.is_ok(), matches!(op, Op::Put { .. }), "{input:?}");
+        assert_eq!(before, format!("{:?}", self.machine), "{input:?} changed the state");
+    }
+
+    /// Tells it something that cannot be.
+    fn misuse(&mut self, what: u8) {
+        // Whether it has given up shows in what it asks for.
+        while self.poll() {}
+        let part = PartNumber::try_from(1 + u32::from(what / 8)).expect("1 to 32");
+        let attempt = Attempt(self.attempts.get(&part).map_or(1, |attempt| attempt.0 + 1));
+        let etag = ETag("forged".into());
+        let input = match what % 8 {
+            0 => Input::Stored { part, attempt, etag, sealed: None },
+            1 => Input::Stored { part, attempt: Attempt(0), etag, sealed: None },
+            2 => Input::Failed { op: Op::Put { upload_part: part, attempt }, retry: Retry::No, jitter: 0 },
+            3 if !self.runs(Op::Complete) => Input::Completed(etag),
+            4 if !self.runs(Op::Abort) => Input::Aborted,
+            // Of what is no longer awaited, the content is not looked at.
+            _ if self.has_ended() => return,
+            5 => Input::Sealed(SealedPart { number: part, len: u64::MAX, salt: Salt([0; 24]), crc64: 0 }),
+            6 => Input::Filled { part, len: u64::MAX, last: true },
+            7 => Input::TrailerSealed { len: u64::MAX },
+            _ => return,
+        };
+        let before = format!("{:?}", self.machine);
+        assert!(self.machine.handle(self.now, input.clone()).is_err(), "{input:?} was taken");
+        assert_eq!(before, format!("{:?}", self.machine), "misuse changed the state");
+    }
+
+    fn has_ended(&self) -> bool {
+        self.aborting || self.outcome.is_some()
+    }
+
+    /// The process dies; `records` of those that were not synced survive, and where `lands` so does what was in flight.
+    /// `false` if nothing can be resumed: then this world is as it was.
+    pub(super) fn kill(&mut self, records: usize, lands: bool) -> bool {
+        if !self.is_durable() || self.plan.total().is_none() || self.aborting || self.published.is_some() {
+            return false;
+        }
+        self.durable.extend(self.appended.drain(..records));
+        self.appended.clear();
+        for running in std::mem::take(&mut self.running) {
+            match running.write {
+                Some(write) if lands => self.land(write),
+                Some(write) => self.zombies.push(write),
+                None => {}
+            }
+        }
+        self.held.clear();
+        self.credits.clear();
+        self.attempts.clear();
+        self.chosen.clear();
+        self.recorded.clear();
+        self.has_appended = false;
+        self.given.clear();
+        self.trailer = None;
+        self.outcome = None;
+
+        let mut resumed = Resumed::default();
+        for record in &self.durable {
+            match record {
+                Record::Initiated { .. } => {}
+                Record::Part { sealed, etag, .. } => {
+                    if self.at_store.get(&sealed.number).is_some_and(|write| write.etag == *etag) {
+                        resumed.stored.push((*sealed, etag.clone()));
+                        self.chosen.insert(sealed.number, etag.clone());
+                        self.recorded.insert(sealed.number);
+                    }
+                }
+                Record::Manifest(parts) => resumed.manifest = Some(parts.clone()),
+            }
+        }
+        self.machine = Machine::resume(self.setup.config.clone(), self.plan.clone(), resumed)
+            .expect("what was recorded can be resumed");
+        true
+    }
+
+    fn body(&mut self, part: PartNumber, body: PutBody) -> (Vec<Span>, Option<SealedPart>) {
+        let whole = |sealed: SealedPart| Span { of: Sealing::Part(sealed), from: 0, to: sealed_size(sealed.len) };
+        match body {
+            PutBody::Held(held) => {
+                assert_eq!(held, part);
+                (vec![whole(self.held[&held])], None)
+            }
+            PutBody::Sealing(source) => {
+                assert_eq!(source, part);
+                let sealed = self.seal(source);
+                (vec![whole(sealed)], Some(sealed))
+            }
+            PutBody::Tail { part: held_back, piece } => {
+                let sealing = self.trailer.expect("the trailer is sealed before it is sent");
+                let mut spans: Vec<_> = held_back.map(|held_back| whole(self.held[&held_back])).into_iter().collect();
+                spans.push(Span { of: Sealing::Trailer(sealing), from: 0, to: self.setup.trailer });
+                let (from, to) = match piece {
+                    TailPiece::Whole => (0, u64::MAX),
+                    TailPiece::First(to) => (0, to),
+                    TailPiece::Second(from) => (from, u64::MAX),
+                };
+                (cut(spans, from, to), None)
+            }
+        }
+    }
+
+    /// A fresh sealing of a part.
+    fn seal(&mut self, part: PartNumber) -> SealedPart {
+        let sealing = self.sealings.entry(part).or_default();
+        *sealing += 1;
+        let mut salt = [0; 24];
+        salt[0] = part.get() as u8;
+        salt[1] = *sealing;
+        let len = (self.setup.len - self.plan.offset(part)).min(self.plan.max_len(part));
+        SealedPart { number: part, len, salt: Salt(salt), crc64: 0 }
+    }
+
+    fn land(&mut self, write: Write) {
+        // An upload that was aborted or completed takes no more parts.
+        if self.published.is_none() {
+            self.at_store.insert(write.part, write);
+        }
+    }
+
+    pub(super) fn land_zombie(&mut self) {
+        if let Some(write) = self.zombies.pop() {
+            self.land(write);
+        }
+    }
+
+    /// Complete as a store does it: `None` if a part has another ETag.
+    fn publish(&mut self, parts: &[CompletedPart]) -> Option<ETag> {
+        if self.published.is_some() {
+            return self.published.clone();
+        }
+        let listed: Option<Vec<_>> = parts
+            .iter()
+            .map(|part| self.at_store.get(&part.number).filter(|write| write.etag == part.etag).cloned())
+            .collect();
+        self.check_body(&listed?);
+        self.published = Some(ETag("object".into()));
+        self.published.clone()
+    }
+
+    fn is_durable(&self) -> bool {
+        matches!(self.durable.first(), Some(Record::Initiated { .. }))
+    }
+
+    fn runs(&self, op: Op) -> bool {
+        self.running.iter().any(|running| running.op == op)
+    }
+
+    /// Invariant 1.
+    fn check_credits(&self) {
+        let config = &self.setup.config;
+        assert!(self.machine.credits_in_use() <= config.budget, "the budget is exceeded");
+    }
+
+    /// As the machine counts them, so are they counted here.
+    fn check_all_credits(&self) {
+        if !self.has_ended() {
+            let counted: u32 = self.credits.values().sum();
+            assert_eq!(self.machine.credits_in_use(), counted, "{:?}", self.credits);
+        }
+    }
+
+    /// Invariants 2 and 3, and the commit point.
+    fn check_put(&mut self, part: PartNumber, attempt: Attempt, body: PutBody) {
+        assert!(self.is_durable(), "the upload's record is durable before the first Put");
+        let in_flight = self.running.iter().filter(|running| matches!(running.op, Op::Put { .. })).count();
+        assert!(in_flight < self.setup.config.max_in_flight as usize, "too many Puts");
+        let before = self.attempts.insert(part, attempt);
+        assert_eq!(attempt.0, before.map_or(0, |before| before.0) + 1, "attempts are counted");
+        assert!(!self.chosen.contains_key(&part), "part {part} is stored already");
+        if matches!(body, PutBody::Tail { .. }) {
+            let recorded = self.durable.iter().rev().find_map(|record| match record {
+                Record::Manifest(parts) => Some(parts),
+                _ => None,
+            });
+            assert_eq!(recorded, self.manifests.last(), "a manifest leaves before its record is durable");
+        }
+    }
+
+    /// Invariant 5, and invariant 4: the list has what was chosen, whatever came later.
+    fn check_list(&self, parts: &[CompletedPart]) {
+        assert!(self.running.is_empty(), "Complete comes last, and once");
+        assert!(parts.iter().map(|part| part.number.get()).eq(1..=parts.len() as u32), "each part once, ascending");
+        assert!(parts.iter().all(|part| self.chosen.get(&part.number) == Some(&part.etag)), "not the chosen attempts");
+        assert_eq!(parts.len(), self.chosen.len(), "all that was chosen is listed");
+    }
+
+    /// The listed parts are what the store allows, and one after the other they are the object.
+    fn check_body(&self, parts: &[Write]) {
+        let limits = &self.setup.config.limits;
+        let (last, middle) = parts.split_last().expect("there is a trailer at least");
+        let mut at = 0;
+        for write in parts {
+            assert_eq!(write.offset, at, "part {} is not where it was said to be", write.part);
+            assert!(len(write) <= limits.max_part && len(write) > 0);
+            at += len(write);
+        }
+        assert!(middle.iter().all(|write| len(write) >= limits.min_part), "a part is too short");
+        if limits.equal_parts || self.setup.uniform {
+            assert!(middle.windows(2).all(|pair| len(&pair[0]) == len(&pair[1])), "parts are not equal");
+            let cut_tail = last.spans.iter().any(|span| span.from > 0);
+            assert!(cut_tail || middle.is_empty() || last.spans.len() == 1 || len(last) <= len(&middle[0]));
+        }
+
+        let mut body: Vec<Span> = Vec::new();
+        for span in parts.iter().flat_map(|write| &write.spans) {
+            match body.last_mut() {
+                Some(before) if before.of == span.of && before.to == span.from => before.to = span.to,
+                _ => body.push(span.clone()),
+            }
+        }
+        let Some(Span { of: Sealing::Trailer(trailer), .. }) = body.last() else { panic!("no trailer at the end") };
+        let trailer = *trailer;
+        let mut expected: Vec<_> = self.manifests[trailer]
+            .iter()
+            .map(|part| Span { of: Sealing::Part(*part), from: 0, to: sealed_size(part.len) })
+            .collect();
+        expected.push(Span { of: Sealing::Trailer(trailer), from: 0, to: self.setup.trailer });
+        assert_eq!(body, expected, "the body is not what its manifest says");
+    }
+}
+
+fn len(write: &Write) -> u64 {
+    write.spans.iter().map(|span| span.to - span.from).sum()
+}
+
+fn sealed_size(len: u64) -> u64 {
+    sealed_len(len).expect("parts are short")
+}
+
+fn credits(config: &Config, len: u64) -> u32 {
+    let stripes = len.div_ceil(STRIPE as u64).max(1) as u32;
+    if stripes <= config.held { stripes } else { config.window }
+}
+
+/// The bytes `from..to` of `spans`.
+fn cut(spans: Vec<Span>, from: u64, to: u64) -> Vec<Span> {
+    let mut at = 0;
+    let mut cut = Vec::new();
+    for span in spans {
+        let (start, end) = (at, at + span.to - span.from);
+        at = end;
+        let (first, last) = (from.clamp(start, end), to.clamp(start, end));
+        if first < last {
+            cut.push(Span { of: span.of, from: span.from + first - start, to: span.from + last - start });
+        }
+    }
+    cut
+}

@@ -1,0 +1,222 @@
+//! What is to be done, what is being done, and what waits to be tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::protocol::{ApiMisuse, Op};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::types::{Attempt, PartNumber};
+
+/// How often, and after what pauses, failed operations are repeated.
+///
+/// The pause before the n-th retry is random, evenly between nothing and `base` × 2ⁿ⁻¹, at most `cap` ("full jitter",
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). Where the store says how long to wait,
+/// it comes on top of that, so that what was refused together does not come back together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often an operation is tried in all.
+    pub attempts: u32,
+    /// How many retries an upload has in all. Aborting has its own.
+    pub budget: u32,
+    /// The longest first pause.
+    pub base: Duration,
+    /// The longest pause.
+    pub cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Rides out a store that is down for a minute.
+    fn default() -> Self {
+        Self { attempts: 12, budget: 1_000, base: Duration::from_millis(250), cap: Duration::from_secs(30) }
+    }
+}
+
+impl RetryPolicy {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.attempts == 0 {
+            return Err(Error::new(ErrorKind::InvalidInput, "every operation needs at least one attempt"));
+        }
+        Ok(())
+    }
+
+    /// When to try again what failed for the `failures`-th time, if at all.
+    fn next(&self, now: Instant, failures: u32, retry: Retry, jitter: u64) -> Option<Instant> {
+        let at_least = match retry {
+            Retry::No => return None,
+            Retry::Yes => Duration::ZERO,
+            Retry::After(pause) => pause,
+        };
+        if failures >= self.attempts {
+            return None;
+        }
+        let doublings = failures.saturating_sub(1).min(31);
+        let longest = self.base.saturating_mul(1 << doublings).min(self.cap);
+        let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        let pause = (u128::from(longest) * u128::from(jitter)) >> 64;
+        now.checked_add(at_least)?.checked_add(Duration::from_nanos(pause as u64))
+    }
+}
+
+/// The operations of an upload that are not answered yet. What they mean, the machine's state knows.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    policy: RetryPolicy,
+    /// Retries that are left of the policy's budget.
+    retries_left: u32,
+    due: BTreeSet<Op>,
+    running: BTreeSet<Op>,
+    waiting: BTreeSet<(Instant, Op)>,
+    /// Failures so far of operations other than `Put`, whose attempts count themselves.
+    failures: BTreeMap<Op, u32>,
+    /// The latest attempt at each upload part that was begun.
+    attempts: BTreeMap<PartNumber, Attempt>,
+}
+
+impl Work {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
+        Self {
+            retries_left: policy.budget,
+            policy,
+            due: BTreeSet::new(),
+            running: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, op: Op) {
+        self.due.insert(op);
+    }
+
+    pub(super) fn add_put(&mut self, upload_part: PartNumber) {
+        self.add(Op::Put { upload_part, attempt: Attempt(1) });
+    }
+
+    /// Begins the next operation that is due, with never more than `max_in_flight` `Put`s.
+    pub(super) fn begin_next(&mut self, max_in_flight: u32) -> Option<Op> {
+        let is_put = |op: &&Op| matches!(op, Op::Put { .. });
+        let full = self.running.iter().filter(is_put).count() >= max_in_flight as usize;
+        let op = *self.due.iter().find(|op| !(full && is_put(op)))?;
+        self.due.remove(&op);
+        self.begin(op);
+        Some(op)
+    }
+
+    pub(super) fn begin(&mut self, op: Op) {
+        self.running.insert(op);
+        if let Op::Put { upload_part, attempt } = op {
+            self.attempts.insert(upload_part, attempt);
+        }
+    }
+
+    pub(super) fn is_running(&self, op: Op) -> bool {
+        self.running.contains(&op)
+    }
+
+    /// Whether an answer to `op` is awaited: not if it is late or repeated.
+    pub(super) fn expects(&self, op: Op) -> Result<bool, ApiMisuse> {
+        if self.is_running(op) {
+            return Ok(true);
+        }
+        match op {
+            Op::Put { upload_part, attempt }
+                if attempt >= Attempt(1) && self.attempts.get(&upload_part).is_some_and(|begun| attempt <= *begun) =>
+            {
+                Ok(false)
+            }
+            _ => Err(ApiMisuse::UNASKED),
+        }
+    }
+
+    /// `op` was answered.
+    pub(super) fn finish(&mut self, op: Op) {
+        self.running.remove(&op);
+        self.failures.remove(&op);
+    }
+
+    /// `op` failed: it waits to be tried again, or `false` if it is not to be.
+    pub(super) fn retry(&mut self, now: Instant, op: Op, retry: Retry, jitter: u64) -> bool {
+        self.running.remove(&op);
+        // What a source gave before it failed is gone. Filling again would go on behind it, and nobody would notice.
+        if matches!(op, Op::Fill(_)) {
+            return false;
+        }
+        // An upload that fails because its retries are used up must still be aborted well.
+        let budgeted = op != Op::Abort;
+        if budgeted && self.retries_left == 0 {
+            return false;
+        }
+        let failures = match op {
+            Op::Put { attempt, .. } => attempt.0,
+            _ => self.failures.get(&op).map_or(1, |failures| failures.saturating_add(1)),
+        };
+        let Some(at) = self.policy.next(now, failures, retry, jitter) else { return false };
+        self.retries_left -= u32::from(budgeted);
+        let again = match op {
+            Op::Put { upload_part, attempt } => Op::Put { upload_part, attempt: Attempt(attempt.0 + 1) },
+            _ => {
+                self.failures.insert(op, failures);
+                op
+            }
+        };
+        self.waiting.insert((at, again));
+        true
+    }
+
+    /// What has waited until `now` is due.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some(first) = self.waiting.first().filter(|(at, _)| *at <= now).copied() {
+            self.waiting.remove(&first);
+            self.due.insert(first.1);
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.waiting.first().map(|(at, _)| *at)
+    }
+
+    /// Nothing that has not begun will be. What has, may still be answered.
+    pub(super) fn give_up(&mut self) {
+        self.due.clear();
+        self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_cap_and_are_spread_evenly() {
+        let policy = RetryPolicy { attempts: 100, ..RetryPolicy::default() };
+        let now = Instant::now();
+        let pause = |failures, jitter| policy.next(now, failures, Retry::Yes, jitter).unwrap() - now;
+        for (failures, longest) in [(1, 250), (2, 500), (3, 1_000), (7, 16_000), (8, 30_000), (99, 30_000)] {
+            let longest = Duration::from_millis(longest);
+            assert_eq!(pause(failures, 0), Duration::ZERO);
+            assert_eq!(pause(failures, 1 << 63), longest / 2);
+            assert!(pause(failures, u64::MAX) <= longest && pause(failures, u64::MAX) > longest * 99 / 100);
+        }
+        assert_eq!(policy.next(now, 100, Retry::Yes, 0), None);
+        assert_eq!(policy.next(now, 1, Retry::No, 0), None);
+    }
+
+    #[test]
+    fn what_the_store_asks_for_comes_on_top() {
+        let now = Instant::now();
+        let after = Retry::After(Duration::from_secs(5));
+        let pause = |jitter| RetryPolicy::default().next(now, 1, after, jitter).unwrap() - now;
+        assert_eq!(pause(0), Duration::from_secs(5));
+        assert_eq!(pause(1 << 63), Duration::from_millis(5_125));
+    }
+
+    #[test]
+    fn no_policy_overflows() {
+        let longest = RetryPolicy { attempts: u32::MAX, budget: u32::MAX, base: Duration::MAX, cap: Duration::MAX };
+        let now = Instant::now();
+        assert_eq!(longest.next(now, 1, Retry::Yes, 0), Some(now));
+        assert!(longest.next(now, u32::MAX - 1, Retry::Yes, u64::MAX).is_none_or(|at| at > now));
+        assert_eq!(longest.next(now, 1, Retry::After(Duration::MAX), 0), None);
+    }
+}

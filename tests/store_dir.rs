@@ -1,0 +1,1045 @@
+//! What the directory store promises beyond the suite that every store runs: its layout, and what survives crashes, races, full and
+//! read-only disks.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use proptest::prelude::*;
+use sealift::store::{
+    CompletedPart, DirStore, Limits, MemoryStore, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload,
+};
+use sealift::{Attempt, ByteRange, ETag, ErrorKind, ObjectKey, PartNumber, Result, UploadId};
+
+fn key(key: &str) -> ObjectKey {
+    key.parse().unwrap()
+}
+
+/// An object's bytes that begin with bytes of their own, and properties that name them: nothing fits together but what belongs together.
+fn object(seed: u64, len: usize) -> (Bytes, Properties) {
+    let block: Vec<u8> = format!("{seed:024}").into_bytes();
+    let body: Vec<u8> = block.iter().copied().cycle().take(len).collect();
+    (body.into(), Properties { metadata: [("seed".to_owned(), seed.to_string())].into() })
+}
+
+async fn put(store: &DirStore, name: &str, (body, properties): (Bytes, Properties)) -> Result<ETag> {
+    store.put_object(&key(name), Payload::held(vec![body]), &properties, PutCondition::None).await
+}
+
+async fn put_part(
+    store: &DirStore,
+    upload: &Upload,
+    n: u32,
+    offset: Option<u64>,
+    payload: Payload,
+) -> Result<CompletedPart> {
+    let number = PartNumber::try_from(n).unwrap();
+    let etag = store.put_part(upload, PutPart { number, attempt: Attempt(1), offset, payload }).await?;
+    Ok(CompletedPart { number, etag })
+}
+
+fn held(bytes: &Bytes) -> Payload {
+    Payload::held(vec![bytes.clone()])
+}
+
+async fn initiate(store: &DirStore, name: &str, properties: &Properties) -> Upload {
+    Upload { key: key(name), id: store.initiate(&key(name), properties).await.unwrap() }
+}
+
+/// A whole upload of two parts.
+async fn upload(
+    store: &DirStore,
+    name: &str,
+    (body, properties): (Bytes, Properties),
+    condition: PutCondition,
+) -> Result<ETag> {
+    let upload = Upload { key: key(name), id: store.initiate(&key(name), &properties).await? };
+    let middle = body.len() / 2;
+    let second = put_part(store, &upload, 2, Some(middle as u64), held(&body.slice(middle..))).await?;
+    let first = put_part(store, &upload, 1, None, held(&body.slice(..middle))).await?;
+    let completed = store.complete(&upload, &[first, second], condition).await;
+    if completed.is_err() {
+        store.abort(&upload).await?;
+    }
+    completed
+}
+
+async fn read(store: &DirStore, name: &str) -> Result<(Bytes, Properties)> {
+    let got = store.get(&key(name), None, None).await?;
+    let properties = got.info.properties;
+    let pieces: Vec<Bytes> = got.body.try_collect().await?;
+    Ok((pieces.concat().into(), properties))
+}
+
+/// Checks that the object under `name` is one that [`object`] made, with its own metadata, and returns its seed.
+async fn whole(store: &DirStore, name: &str) -> u64 {
+    let (body, properties) = read(store, name).await.unwrap();
+    let seed = properties.metadata.get("seed").expect("an object has its metadata").parse().unwrap();
+    assert!(object(seed, body.len()).0 == body, "the body is not the one its metadata belongs to");
+    seed
+}
+
+/// Every path below `dir`, relative to it, sorted.
+fn tree(dir: &Path) -> Vec<String> {
+    fn walk(root: &Path, dir: &Path, all: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            all.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            if path.is_dir() && !path.is_symlink() {
+                walk(root, &path, all);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(dir, dir, &mut all);
+    all.sort();
+    all
+}
+
+#[track_caller]
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+// Layout
+
+#[tokio::test]
+async fn a_body_is_the_plain_file_and_its_metadata_lies_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let salted: Bytes = (0..100).collect();
+    put(&store, "a/b/c", (salted.clone(), object(1, 0).1)).await.unwrap();
+    put(&store, "a/b/short", ("xyz".into(), object(2, 0).1)).await.unwrap();
+    assert_eq!(fs::read(dir.path().join("a/b/c")).unwrap(), salted);
+    let metadata = "a/b/.sealift/c.000102030405060708090a0b0c0d0e0f1011121314151617.json";
+    assert_eq!(
+        tree(dir.path()),
+        [
+            "a",
+            "a/b",
+            "a/b/.sealift",
+            metadata,
+            "a/b/.sealift/lock",
+            "a/b/.sealift/short.78797a.json",
+            "a/b/.sealift/uploads",
+            "a/b/c",
+            "a/b/short"
+        ]
+    );
+    assert_eq!(fs::read_to_string(dir.path().join(metadata)).unwrap(), r#"{"metadata":{"seed":"1"}}"#);
+    assert_eq!(store.metadata_path(&key("a/b/c")).await.unwrap(), dir.path().join(metadata));
+
+    // What replaces or deletes an object takes the old metadata along.
+    upload(&store, "a/b/c", object(3, 100), PutCondition::None).await.unwrap();
+    assert!(!dir.path().join(metadata).exists());
+    store.delete(&key("a/b/c")).await.unwrap();
+    store.delete(&key("a/b/short")).await.unwrap();
+    assert_eq!(tree(dir.path()), ["a", "a/b", "a/b/.sealift", "a/b/.sealift/lock", "a/b/.sealift/uploads"]);
+}
+
+#[tokio::test]
+async fn bodies_from_elsewhere_are_read_and_listed_without_properties() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("sub/foreign"), "not sealed").unwrap();
+    assert_eq!(read(&store, "sub/foreign").await.unwrap(), ("not sealed".into(), Properties::default()));
+    assert_eq!(store.list("").try_collect::<Vec<_>>().await.unwrap()[0].key, key("sub/foreign"));
+    let looked_for = store.metadata_path(&key("sub/foreign")).await.unwrap();
+    assert_eq!(looked_for, dir.path().join("sub/.sealift/foreign.6e6f74207365616c6564.json"));
+
+    store.delete(&key("sub/foreign")).await.unwrap();
+    assert_eq!(tree(dir.path()), ["sub"], "no folder is made to delete what never had one");
+}
+
+#[tokio::test]
+async fn a_copied_body_has_metadata_of_its_own_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "original", object(1, 1000)).await.unwrap();
+    fs::copy(dir.path().join("original"), dir.path().join("copy")).unwrap();
+    assert_eq!(store.head(&key("copy")).await.unwrap().properties, Properties::default());
+
+    // As the documentation says to: the metadata file under the name that is looked for.
+    let from = store.metadata_path(&key("original")).await.unwrap();
+    fs::copy(from, store.metadata_path(&key("copy")).await.unwrap()).unwrap();
+    assert_eq!(whole(&store, "copy").await, 1);
+    store.delete(&key("original")).await.unwrap();
+    assert_eq!(whole(&store, "copy").await, 1, "deleting the original does not take the copy's");
+}
+
+#[tokio::test]
+async fn a_body_moved_away_and_back_still_has_its_metadata() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(1, 1000)).await.unwrap();
+    fs::rename(dir.path().join("a"), dir.path().join("aside")).unwrap();
+    put(&store, "a", object(2, 1000)).await.unwrap();
+    store.delete(&key("a")).await.unwrap();
+    fs::rename(dir.path().join("aside"), dir.path().join("a")).unwrap();
+    assert_eq!(whole(&store, "a").await, 1);
+}
+
+#[tokio::test]
+async fn damaged_metadata_is_an_error_that_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(1, 1000)).await.unwrap();
+    let metadata = store.metadata_path(&key("a")).await.unwrap();
+    for damaged in ["", "{", r#"{"metadata":{"a":1}}"#, "\0\0\0"] {
+        fs::write(&metadata, damaged).unwrap();
+        let error = store.head(&key("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        assert!(error.to_string().contains(metadata.to_str().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_no_path_has_are_refused_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir_in(dir.path()).unwrap();
+    let store = DirStore::open(outside.path()).unwrap();
+    let (body, properties) = object(1, 10);
+    put(&store, "ok", (body.clone(), properties.clone())).await.unwrap();
+    let before = tree(dir.path());
+    for bad in ["../x", "a/../../x", "/x", "x/", "a//b", ".", ".sealift/lock", "a/.sealift", &"n".repeat(202)] {
+        let bad = key(bad);
+        let none = PutCondition::None;
+        let upload = Upload { key: bad.clone(), id: UploadId("0".repeat(32)) };
+        assert_eq!(
+            kind(store.put_object(&bad, held(&body), &properties, none).await),
+            ErrorKind::InvalidInput,
+            "{bad}"
+        );
+        assert_eq!(kind(store.initiate(&bad, &properties).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(put_part(&store, &upload, 1, None, held(&body)).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.get(&bad, None, None).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.head(&bad).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.delete(&bad).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.copy(&key("ok"), &bad, none).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.copy(&bad, &key("ok"), none).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(kind(store.metadata_path(&bad).await), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(store.list(bad.as_str()).try_collect::<Vec<_>>().await.unwrap(), [], "{bad}");
+        assert_eq!(store.list_uploads(bad.as_str()).await.unwrap(), [], "{bad}");
+    }
+    assert_eq!(tree(dir.path()), before);
+}
+
+#[tokio::test]
+async fn a_key_beside_one_that_goes_on_below_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "file", object(1, 100)).await.unwrap();
+    put(&store, "dir/file", object(2, 100)).await.unwrap();
+    for name in ["file/below", "file/below/further", "dir"] {
+        let (body, properties) = object(3, 100);
+        assert_eq!(kind(put(&store, name, (body, properties.clone())).await), ErrorKind::InvalidInput, "{name}");
+        assert_eq!(kind(store.initiate(&key(name), &properties).await), ErrorKind::InvalidInput, "{name}");
+        assert_eq!(kind(store.copy(&key("file"), &key(name), PutCondition::None).await), ErrorKind::InvalidInput);
+        assert_eq!(kind(store.head(&key(name)).await), ErrorKind::NotFound, "{name}");
+        assert_eq!(kind(store.delete(&key(name)).await), ErrorKind::NotFound, "{name}");
+    }
+    assert_eq!((whole(&store, "file").await, whole(&store, "dir/file").await), (1, 2));
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_directory_that_can_never_be_made_is_an_error() {
+    // /proc answers "no such file" to mkdir although its parent is there.
+    let store = DirStore::open("/proc").unwrap();
+    assert_eq!(kind(put(&store, "sealift/a/b", object(1, 10)).await), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn the_root_is_a_directory_or_not_there_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(kind(DirStore::open(&file)), ErrorKind::InvalidInput);
+
+    let store = DirStore::open(dir.path().join("not/there")).unwrap();
+    assert_eq!(kind(store.head(&key("a")).await), ErrorKind::NotFound);
+    assert_eq!(store.list("").try_collect::<Vec<_>>().await.unwrap(), []);
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    assert_eq!(tree(dir.path()), ["file"], "reading creates nothing");
+    put(&store, "a", object(1, 10)).await.unwrap();
+    assert_eq!(whole(&store, "a").await, 1);
+}
+
+#[tokio::test]
+async fn links_pipes_and_strange_names() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let store = DirStore::open(&root).unwrap();
+    fs::write(dir.path().join("target"), "elsewhere").unwrap();
+    symlink(dir.path().join("target"), root.join("link")).unwrap();
+    symlink(dir.path(), root.join("loop")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    fs::write(root.join(std::ffi::OsStr::from_bytes(b"\xFF")), "").unwrap();
+    fs::write(root.join("n".repeat(202)), "").unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), mode).unwrap();
+
+    let listed: Vec<_> = store.list("").try_collect().await.unwrap();
+    assert_eq!(listed.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["link"]);
+    assert_eq!(read(&store, "link").await.unwrap().0, "elsewhere");
+    assert_eq!(kind(store.get(&key("fifo"), None, None).await), ErrorKind::NotFound);
+    assert_eq!(kind(store.get(&key("dangling"), None, None).await), ErrorKind::NotFound);
+
+    // A write replaces the link, not what it leads to.
+    put(&store, "link", object(1, 10)).await.unwrap();
+    assert!(!root.join("link").is_symlink());
+    assert_eq!(fs::read_to_string(dir.path().join("target")).unwrap(), "elsewhere");
+}
+
+// Uploads
+
+#[tokio::test]
+async fn an_upload_goes_on_in_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (body, properties) = object(1, 3000);
+    let first = DirStore::open(dir.path()).unwrap();
+    let upload = initiate(&first, "a/b", &properties).await;
+    let one = put_part(&first, &upload, 1, Some(0), held(&body.slice(..1000))).await.unwrap();
+    let three = put_part(&first, &upload, 3, None, held(&body.slice(2000..))).await.unwrap();
+    drop(first);
+
+    // Another root gives the object another key, and the upload with it.
+    let second = DirStore::open(dir.path().join("a")).unwrap();
+    let upload = Upload { key: key("b"), id: upload.id };
+    assert_eq!(second.list_uploads("").await.unwrap(), std::slice::from_ref(&upload));
+    let listed = second.list_parts(&upload).await.unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|part| (part.number.get(), part.etag, part.len)).collect();
+    assert_eq!(listed, [(1, one.etag.clone(), 1000), (3, three.etag.clone(), 1000)]);
+    let two = put_part(&second, &upload, 2, Some(1000), held(&body.slice(1000..2000))).await.unwrap();
+    second.complete(&upload, &[one, two, three], PutCondition::None).await.unwrap();
+    assert_eq!(read(&second, "b").await.unwrap(), (body, properties));
+}
+
+#[tokio::test]
+async fn parts_that_do_not_tile_the_object_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(7, 50)).await.unwrap();
+    let part = |len: usize| held(&object(1, len).0);
+    for (what, parts) in [
+        ("a gap", [(0, 100), (101, 100)]),
+        ("an overlap", [(0, 100), (99, 100)]),
+        ("not from the beginning", [(1, 100), (101, 100)]),
+        ("one inside another", [(0, 100), (50, 10)]),
+    ] {
+        let upload = initiate(&store, "a", &Properties::default()).await;
+        let mut list = Vec::new();
+        for (n, (offset, len)) in (1..).zip(parts) {
+            list.push(put_part(&store, &upload, n, Some(offset), part(len)).await.unwrap());
+        }
+        assert_eq!(kind(store.complete(&upload, &list, PutCondition::None).await), ErrorKind::Changed, "{what}");
+        assert_eq!(whole(&store, "a").await, 7, "{what}");
+        assert_eq!(store.list_parts(&upload).await.unwrap().len(), 2, "{what}");
+        store.abort(&upload).await.unwrap();
+    }
+
+    let upload = initiate(&store, "a", &Properties::default()).await;
+    let far = put_part(&store, &upload, 1, Some(u64::MAX - 5), part(100)).await;
+    assert_eq!(kind(far), ErrorKind::LimitExceeded, "no overflow");
+    assert_eq!(store.list_parts(&upload).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_too_long_does_not_reach_the_next_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let (body, properties) = object(1, 2000);
+    let upload = initiate(&store, "a", &properties).await;
+    let two = put_part(&store, &upload, 2, Some(1000), held(&body.slice(1000..))).await.unwrap();
+    let segments = [Ok(body.slice(..900)), Ok(Bytes::from(vec![0; 101]))];
+    let error =
+        put_part(&store, &upload, 1, Some(0), Payload::produced(1000, stream::iter(segments))).await.unwrap_err();
+    assert_eq!((error.kind(), error.part()), (ErrorKind::Io, Some(PartNumber::MIN)));
+    let one = put_part(&store, &upload, 1, Some(0), held(&body.slice(..1000))).await.unwrap();
+    store.complete(&upload, &[one, two], PutCondition::None).await.unwrap();
+    assert_eq!(read(&store, "a").await.unwrap(), (body, properties));
+}
+
+/// A payload that stops after its first half until told to go on, and says when it has got there.
+fn stalling(bytes: &Bytes) -> (Payload, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let (reached, has_reached) = oneshot::channel();
+    let (go_on, may_go_on) = oneshot::channel();
+    let middle = bytes.len() / 2;
+    let (first, second) = (bytes.slice(..middle), bytes.slice(middle..));
+    let rest = stream::once(async move {
+        // Polled only after the first half is written: the stream had nothing more ready then.
+        tokio::task::yield_now().await;
+        _ = reached.send(());
+        _ = may_go_on.await;
+        Ok(second)
+    });
+    (Payload::produced(bytes.len() as u64, stream::iter([Ok(first)]).chain(rest)), has_reached, go_on)
+}
+
+#[tokio::test]
+async fn s22_attempts_at_a_part_never_mix() {
+    for offset in [Some(0), None] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirStore::open(dir.path()).unwrap();
+        let (body, properties) = object(2, 1_000_000);
+        let upload = initiate(&store, "a", &properties).await;
+        let stored = put_part(&store, &upload, 1, offset, held(&object(9, 1_000_000).0)).await.unwrap();
+
+        let (payload, has_reached, go_on) = stalling(&object(1, 1_000_000).0);
+        let zombie = tokio::spawn({
+            let (store, upload) = (store.clone(), upload.clone());
+            async move { put_part(&store, &upload, 1, offset, payload).await }
+        });
+        has_reached.await.unwrap();
+        // Where bytes are overwritten in place, the part is not listed; where they are not, the old one is whole.
+        let listed = DirStore::open(dir.path()).unwrap().list_parts(&upload).await.unwrap();
+        let listed: Vec<_> = listed.into_iter().map(|part| part.etag).collect();
+        assert_eq!(listed, if offset.is_some() { vec![] } else { vec![stored.etag.clone()] });
+
+        let mut successor = std::pin::pin!(put_part(&store, &upload, 1, offset, held(&body)));
+        let waited = tokio::time::timeout(Duration::from_millis(100), successor.as_mut()).await;
+        assert!(waited.is_err(), "an attempt waits for the one before it");
+        drop(go_on);
+        let late = zombie.await.unwrap().unwrap();
+        let part = successor.await.unwrap();
+        for gone in [stored, late] {
+            assert_eq!(kind(store.complete(&upload, &[gone], PutCondition::None).await), ErrorKind::Changed);
+        }
+        store.complete(&upload, &[part], PutCondition::None).await.unwrap();
+        assert_eq!(read(&store, "a").await.unwrap(), (body, properties));
+        assert_eq!(store.list_uploads("").await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn s22_an_attempt_that_was_dropped_leaves_nothing_behind() {
+    for offset in [Some(0), None] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirStore::open(dir.path()).unwrap();
+        let (body, properties) = object(2, 1_000_000);
+        let upload = initiate(&store, "a", &properties).await;
+
+        // Two give up: one while it is written, one while it waits for its turn.
+        let (payload, has_reached, _go_on) = stalling(&object(1, 1_000_000).0);
+        let mut written = Box::pin(put_part(&store, &upload, 1, offset, payload));
+        futures::future::select(written.as_mut(), has_reached).await;
+        let waiting = Box::pin(put_part(&store, &upload, 1, offset, held(&object(3, 1_000_000).0)));
+        assert!(tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err());
+        drop(written);
+
+        let part = put_part(&store, &upload, 1, offset, held(&body)).await.unwrap();
+        // Time for a waiting attempt to undo this one, if it did.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(store.list_parts(&upload).await.unwrap()[0].etag, part.etag);
+        store.complete(&upload, &[part], PutCondition::None).await.unwrap();
+        assert_eq!(read(&store, "a").await.unwrap(), (body, properties));
+        assert_eq!(tree(&dir.path().join(".sealift/uploads")), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn s22_complete_waits_for_what_is_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let (body, properties) = object(1, 1000);
+    let upload = initiate(&store, "a", &properties).await;
+    let one = put_part(&store, &upload, 1, Some(0), held(&body)).await.unwrap();
+    let (payload, has_reached, go_on) = stalling(&object(2, 1000).0);
+    let mut zombie = Box::pin(put_part(&store, &upload, 2, Some(1000), payload));
+    futures::future::select(zombie.as_mut(), has_reached).await;
+    let list = [one];
+    let mut complete = std::pin::pin!(store.complete(&upload, &list, PutCondition::None));
+    assert!(tokio::time::timeout(Duration::from_millis(100), complete.as_mut()).await.is_err());
+    // What is written into the body after it is published would be written into the object.
+    drop((zombie, go_on));
+    complete.await.unwrap();
+    assert_eq!(read(&store, "a").await.unwrap(), (body, properties));
+}
+
+#[tokio::test]
+async fn an_abort_does_not_wait_for_what_is_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let upload = initiate(&store, "a", &Properties::default()).await;
+    let (payload, has_reached, go_on) = stalling(&object(1, 1000).0);
+    let mut zombie = Box::pin(put_part(&store, &upload, 1, Some(0), payload));
+    futures::future::select(zombie.as_mut(), has_reached).await;
+    store.abort(&upload).await.unwrap();
+    drop(go_on);
+    // Whatever it is told, it is written nowhere.
+    _ = zombie.await;
+    assert_eq!(kind(store.list_parts(&upload).await), ErrorKind::NotFound);
+    assert_eq!(tree(&dir.path().join(".sealift/uploads")), [""; 0]);
+}
+
+// Races
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_one_key_leave_one_whole_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "k/a", object(0, 100_000)).await.unwrap();
+    let writers: Vec<_> = (1..=6)
+        .map(|writer| {
+            let store = DirStore::open(dir.path()).unwrap();
+            tokio::spawn(async move {
+                for round in 0..15 {
+                    let object = object(writer * 100 + round, 100_000 + writer as usize);
+                    match round % 2 {
+                        0 => put(&store, "k/a", object).await.unwrap(),
+                        _ => upload(&store, "k/a", object, PutCondition::None).await.unwrap(),
+                    };
+                }
+            })
+        })
+        .collect();
+    let mut reads = 0;
+    while !writers.iter().all(|writer| writer.is_finished()) {
+        whole(&store, "k/a").await;
+        reads += 1;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(reads > 10, "only {reads} reads while there were writers");
+    whole(&store, "k/a").await;
+    let metadata: Vec<_> = tree(dir.path()).into_iter().filter(|path| path.ends_with(".json")).collect();
+    let current = store.metadata_path(&key("k/a")).await.unwrap();
+    assert_eq!(metadata, [current.strip_prefix(dir.path()).unwrap().to_str().unwrap()], "the losers' are removed");
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn if_not_exists_has_one_winner() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    for seed in 0..4 {
+        put(&store, &format!("from-{seed}"), object(1000 + seed, 500)).await.unwrap();
+    }
+    for round in 0..10 {
+        let name = format!("race-{round}");
+        let racers: Vec<_> = (0..12)
+            .map(|racer: u64| {
+                let (store, name) = (DirStore::open(dir.path()).unwrap(), name.clone());
+                tokio::spawn(async move {
+                    let new = PutCondition::IfNotExists;
+                    let (body, properties) = object(racer, 500);
+                    let done = match racer % 3 {
+                        0 => store.put_object(&key(&name), held(&body), &properties, new).await,
+                        1 => upload(&store, &name, (body, properties), new).await,
+                        _ => store.copy(&key(&format!("from-{}", racer / 3)), &key(&name), new).await,
+                    };
+                    let seed = if racer % 3 == 2 { 1000 + racer / 3 } else { racer };
+                    done.map(|etag| (seed, etag))
+                })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for racer in racers {
+            match racer.await.unwrap() {
+                Ok(winner) => winners.push(winner),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error:?}"),
+            }
+        }
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        assert_eq!(winners[0], (whole(&store, &name).await, store.head(&key(&name)).await.unwrap().etag));
+    }
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    let metadata = tree(dir.path()).into_iter().filter(|path| path.ends_with(".json")).count();
+    assert_eq!(metadata, 14, "the losers' are removed");
+}
+
+// Crashes
+
+/// Where a crash can stop what publishes an object, and what it leaves then.
+#[tokio::test]
+async fn s16_leftovers_of_every_step_are_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(1, 1000)).await.unwrap();
+    let etag = store.head(&key("a")).await.unwrap().etag;
+    let folder = dir.path().join(".sealift");
+    let id = |n: u8| format!("{n:032}");
+    let leave = |n: u8, files: &[(&str, &str)]| {
+        let staging = folder.join("uploads").join(id(n));
+        fs::create_dir(&staging).unwrap();
+        for (name, content) in files {
+            fs::write(staging.join(name), content).unwrap();
+        }
+    };
+    let description = r#"{"name":"a","metadata":{"seed":"2"}}"#;
+    // Initiate: the folder, the body, a description of which nothing or half is on the disk.
+    leave(1, &[]);
+    leave(2, &[("body", "")]);
+    leave(3, &[("body", ""), ("upload.json", "")]);
+    leave(4, &[("body", ""), ("upload.json", &description[..10])]);
+    // Complete: metadata staged; metadata in place but the body not renamed; the body renamed but the folder not removed.
+    let record = r#"{"etag":"x","len":4,"bytes":{"offset":0}}"#;
+    let begun = [("body", "body"), ("part-00001", record), ("upload.json", description)];
+    leave(5, &[&begun[..], &[("metadata", "{}")]].concat());
+    leave(6, &begun);
+    fs::write(folder.join("a.626f6479.json"), "{}").unwrap();
+    leave(7, &begun[1..]);
+    // Abort: the body is gone, then everything but the description.
+    leave(8, &[("upload.json", description)]);
+    fs::create_dir(folder.join("uploads/not an id")).unwrap();
+    fs::write(folder.join("uploads/stray"), "").unwrap();
+
+    assert_eq!(
+        (whole(&store, "a").await, store.head(&key("a")).await.unwrap().etag),
+        (1, etag),
+        "the old object is whole"
+    );
+    let uploads = store.list_uploads("").await.unwrap();
+    let expected: Vec<_> = (5..=8).map(|n| Upload { key: key("a"), id: UploadId(id(n)) }).collect();
+    assert_eq!(uploads, expected, "what takes space is found");
+    for (n, listed) in [(5, Some(1)), (6, Some(1)), (7, None), (8, None)] {
+        let listed_now = store.list_parts(&Upload { key: key("a"), id: UploadId(id(n)) }).await;
+        match listed {
+            Some(parts) => assert_eq!(listed_now.unwrap().len(), parts, "upload {n}"),
+            None => assert_eq!(kind(listed_now), ErrorKind::NotFound, "upload {n}"),
+        }
+    }
+
+    // Complete can be done again where the body is still there; where it is not, the object may be.
+    let part = |n| {
+        (
+            Upload { key: key("a"), id: UploadId(id(n)) },
+            [CompletedPart { number: PartNumber::MIN, etag: ETag("x".into()) }],
+        )
+    };
+    for n in [7, 8] {
+        let (upload, parts) = part(n);
+        assert_eq!(kind(store.complete(&upload, &parts, PutCondition::None).await), ErrorKind::NotFound);
+    }
+    let (upload, parts) = part(6);
+    store.complete(&upload, &parts, PutCondition::None).await.unwrap();
+    assert_eq!(
+        read(&store, "a").await.unwrap(),
+        ("body".into(), object(2, 0).1),
+        "the metadata left before is replaced"
+    );
+    for n in 1..=8 {
+        store.abort(&Upload { key: key("a"), id: UploadId(id(n)) }).await.unwrap();
+    }
+    assert_eq!(tree(&folder.join("uploads")), ["not an id", "stray"]);
+    put(&store, "a", object(3, 1000)).await.unwrap();
+    assert_eq!(whole(&store, "a").await, 3);
+}
+
+#[tokio::test]
+async fn s16_a_part_that_is_not_whole_is_not_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let upload = initiate(&store, "a", &Properties::default()).await;
+    let (body, _) = object(1, 1000);
+    let in_place = put_part(&store, &upload, 1, Some(0), held(&body)).await.unwrap();
+    let apart = put_part(&store, &upload, 2, None, held(&body)).await.unwrap();
+    let staging = dir.path().join(".sealift/uploads").join(&upload.id.0);
+    let own_file = tree(&staging).into_iter().find(|name| name.starts_with("part-00002-")).unwrap();
+    let records = ["part-00001", "part-00002"].map(|name| (name, fs::read(staging.join(name)).unwrap()));
+    assert_eq!(store.list_parts(&upload).await.unwrap().len(), 2);
+
+    let refused = async |what: &str| {
+        assert_eq!(store.list_parts(&upload).await.unwrap(), [], "{what}");
+        for part in [&in_place, &apart] {
+            let completed = store.complete(&upload, std::slice::from_ref(part), PutCondition::None).await;
+            assert_eq!(kind(completed), ErrorKind::Changed, "{what}");
+        }
+        assert_eq!(kind(store.head(&key("a")).await), ErrorKind::NotFound, "{what}");
+    };
+    // Every way a record that was not synced can come back: cut anywhere, or as zeros.
+    for cut in 0..records[0].1.len().min(records[1].1.len()) {
+        for (name, record) in &records {
+            fs::write(staging.join(name), &record[..cut]).unwrap();
+        }
+        refused(&format!("records cut after {cut} bytes")).await;
+    }
+    for (name, record) in &records {
+        fs::write(staging.join(name), vec![0; record.len()]).unwrap();
+    }
+    refused("records of zeros").await;
+
+    // Records without their bytes.
+    for (name, record) in &records {
+        fs::write(staging.join(name), record).unwrap();
+    }
+    assert_eq!(store.list_parts(&upload).await.unwrap().len(), 2, "they were put back");
+    for file in ["body", &own_file] {
+        fs::File::options().write(true).open(staging.join(file)).unwrap().set_len(999).unwrap();
+    }
+    refused("bytes that are missing").await;
+    fs::remove_file(staging.join(own_file)).unwrap();
+    refused("a file that is missing").await;
+}
+
+/// What Complete gave up before it failed is not found again as if it were whole.
+#[tokio::test]
+async fn a_part_that_a_failed_complete_cut_off_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(9, 100)).await.unwrap();
+    let upload = initiate(&store, "a", &Properties::default()).await;
+    let parts = [(1, 0), (2, 1000), (3, 2000)];
+    let mut list = Vec::new();
+    for (n, offset) in parts {
+        list.push(put_part(&store, &upload, n, Some(offset), held(&object(n.into(), 1000).0)).await.unwrap());
+    }
+    let completed = store.complete(&upload, &list[..1], PutCondition::IfNotExists).await;
+    assert_eq!(kind(completed), ErrorKind::AlreadyExists);
+    put_part(&store, &upload, 3, Some(2000), held(&object(3, 1000).0)).await.unwrap();
+    let listed: Vec<_> = store.list_parts(&upload).await.unwrap().iter().map(|part| part.number.get()).collect();
+    assert_eq!(listed, [1, 3], "part 2 would be a hole now");
+}
+
+#[tokio::test]
+async fn a_failure_to_publish_leaves_the_old_object_and_the_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "a", object(1, 1000)).await.unwrap();
+    let (body, properties) = object(2, 1000);
+    let upload = initiate(&store, "a", &properties).await;
+    let list = [put_part(&store, &upload, 1, Some(0), held(&body)).await.unwrap()];
+
+    // The metadata cannot be put in place.
+    let hex: String = body[..24].iter().map(|byte| format!("{byte:02x}")).collect();
+    let metadata = dir.path().join(format!(".sealift/a.{hex}.json"));
+    fs::create_dir(&metadata).unwrap();
+    store.complete(&upload, &list, PutCondition::None).await.unwrap_err();
+    assert_eq!(whole(&store, "a").await, 1);
+    fs::remove_dir(&metadata).unwrap();
+
+    // The metadata can, but the body cannot.
+    fs::rename(dir.path().join("a"), dir.path().join("aside")).unwrap();
+    fs::create_dir(dir.path().join("a")).unwrap();
+    assert_eq!(kind(store.complete(&upload, &list, PutCondition::None).await), ErrorKind::InvalidInput);
+    fs::remove_dir(dir.path().join("a")).unwrap();
+    fs::rename(dir.path().join("aside"), dir.path().join("a")).unwrap();
+    assert_eq!(whole(&store, "a").await, 1);
+    assert!(!metadata.exists(), "metadata of a body that was not published is removed");
+
+    store.complete(&upload, &list, PutCondition::None).await.unwrap();
+    assert_eq!(whole(&store, "a").await, 2);
+}
+
+/// Runs a test of this file in a process of its own, with `arguments` in its environment.
+fn this_program(wrapper: &[&str], test: &str, arguments: &[(&str, &str)]) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut words = wrapper.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    words.push(program.to_str().unwrap().to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    command.envs(arguments.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn argument(name: &str) -> String {
+    std::env::var(name).expect("run by another test of this file")
+}
+
+#[test]
+#[ignore = "run by s16_killed_writers_leave_whole_objects and by writers_in_several_processes"]
+fn writer_process() {
+    let (dir, seed) = (PathBuf::from(argument("TEST_DIR")), argument("TEST_SEED").parse::<u64>().unwrap());
+    let rounds = argument("TEST_ROUNDS").parse::<u64>().unwrap();
+    let store = DirStore::open(dir).unwrap();
+    tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
+        for round in 0..rounds {
+            let object = object(seed * 1_000_000 + round, 200_000);
+            match round % 3 {
+                0 => drop(put(&store, "k/a", object).await.unwrap()),
+                1 => drop(upload(&store, "k/a", object, PutCondition::None).await.unwrap()),
+                _ if seed % 2 == 0 => drop(store.copy(&key("k/a"), &key("k/b"), PutCondition::None).await),
+                _ => {}
+            }
+        }
+    });
+}
+
+fn writer(dir: &Path, seed: u64, rounds: u64) -> Child {
+    let (seed, rounds) = (seed.to_string(), rounds.to_string());
+    let arguments = [("TEST_DIR", dir.to_str().unwrap()), ("TEST_SEED", &seed), ("TEST_ROUNDS", &rounds)];
+    this_program(&[], "writer_process", &arguments).spawn().unwrap()
+}
+
+#[tokio::test]
+async fn s16_killed_writers_leave_whole_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "k/a", object(0, 200_000)).await.unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    for seed in 1..=25 {
+        let mut child = writer(dir.path(), seed, u64::MAX);
+        // Once it writes; then at any time.
+        let began = Instant::now();
+        while whole(&store, "k/a").await / 1_000_000 != seed {
+            assert!(began.elapsed() < Duration::from_secs(60), "the writer does not get going");
+        }
+        tokio::time::sleep(Duration::from_micros(seed * 7_919 % 20_000)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        found.insert(whole(&store, "k/a").await);
+        if store.head(&key("k/b")).await.is_ok() {
+            whole(&store, "k/b").await;
+        }
+    }
+    assert_eq!(found.len(), 25);
+    // Whatever they left is found and removed, and hinders nobody.
+    for upload in store.list_uploads("").await.unwrap() {
+        store.abort(&upload).await.unwrap();
+    }
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    put(&store, "k/a", object(1, 10)).await.unwrap();
+    assert_eq!(whole(&store, "k/a").await, 1);
+}
+
+#[tokio::test]
+async fn writers_in_several_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    put(&store, "k/a", object(0, 200_000)).await.unwrap();
+    let mut writers: Vec<_> = (1..=4).map(|seed| writer(dir.path(), seed, 15)).collect();
+    while writers.iter_mut().any(|writer| writer.try_wait().unwrap().is_none()) {
+        whole(&store, "k/a").await;
+    }
+    for writer in writers {
+        succeeded(writer);
+    }
+    for name in ["k/a", "k/b"] {
+        whole(&store, name).await;
+    }
+    let metadata = tree(dir.path()).into_iter().filter(|path| path.ends_with(".json")).count();
+    assert_eq!((metadata, store.list_uploads("").await.unwrap()), (2, vec![]));
+}
+
+fn succeeded(child: Child) {
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // A name that is no test's would succeed too, with nothing run.
+    assert!(output.status.success() && stdout.contains("1 passed"), "{}\n{stdout}\n{stderr}", output.status);
+}
+
+// Disks that are full or read-only: real ones, in a mount namespace that ends with the process.
+
+#[cfg(target_os = "linux")]
+fn on_a_small_disk(test: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=2m none "$TEST_DIR" && exec "$@""#;
+    let wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"];
+    succeeded(this_program(&wrapper, test, &[("TEST_DIR", dir.path().to_str().unwrap())]).spawn().unwrap());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn s27_full_disk() {
+    on_a_small_disk("inside_a_full_disk");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn s27_read_only_disk() {
+    on_a_small_disk("inside_a_read_only_disk");
+}
+
+#[tokio::test]
+#[ignore = "run by s27_full_disk, on a disk of 2 MiB"]
+async fn inside_a_full_disk() {
+    let dir = PathBuf::from(argument("TEST_DIR"));
+    let store = DirStore::open(&dir).unwrap();
+    put(&store, "a", object(1, 400_000)).await.unwrap();
+    let too_much = object(2, 3_000_000);
+    let before = tree(&dir);
+
+    let error = put(&store, "a", too_much.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+    assert_eq!(tree(&dir), before, "nothing is left of what did not fit");
+
+    for offset in [Some(0), None] {
+        let upload = initiate(&store, "a", &too_much.1).await;
+        let error = put_part(&store, &upload, 1, offset, held(&too_much.0)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        assert_eq!(whole(&store, "a").await, 1);
+        // Joining needs the room a second time.
+        if offset.is_none() {
+            let part = put_part(&store, &upload, 1, None, held(&too_much.0.slice(..1_000_000))).await.unwrap();
+            let error = store.complete(&upload, std::slice::from_ref(&part), PutCondition::None).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            assert_eq!(store.list_parts(&upload).await.unwrap()[0].etag, part.etag, "the part is kept for another try");
+        }
+        store.abort(&upload).await.unwrap();
+        assert_eq!(tree(&dir), before);
+    }
+
+    // Not a page left.
+    let mut filler = Vec::new();
+    for size in [100_000, 4096, 1] {
+        loop {
+            let file = dir.join(format!("filler-{}", filler.len()));
+            let full = fs::write(&file, vec![0; size]).is_err();
+            filler.push(file);
+            if full {
+                break;
+            }
+        }
+    }
+    assert_eq!(kind(put(&store, "a", object(3, 10)).await), ErrorKind::NoSpace);
+    assert_eq!(kind(put(&store, "other/b", object(3, 10)).await), ErrorKind::NoSpace);
+    assert_eq!(kind(store.initiate(&key("a"), &too_much.1).await), ErrorKind::NoSpace);
+    assert_eq!(kind(store.copy(&key("a"), &key("b"), PutCondition::None).await), ErrorKind::NoSpace);
+    assert_eq!(whole(&store, "a").await, 1);
+    for file in filler {
+        fs::remove_file(file).unwrap();
+    }
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    put(&store, "a", object(4, 400_000)).await.unwrap();
+    assert_eq!(whole(&store, "a").await, 4, "there is room again");
+}
+
+#[tokio::test]
+#[ignore = "run by s27_read_only_disk, in a mount namespace of its own"]
+async fn inside_a_read_only_disk() {
+    let dir = PathBuf::from(argument("TEST_DIR"));
+    let store = DirStore::open(&dir).unwrap();
+    put(&store, "d/a", object(1, 1000)).await.unwrap();
+    let (body, properties) = object(2, 1000);
+    let upload = initiate(&store, "d/a", &properties).await;
+    let list = [put_part(&store, &upload, 1, Some(0), held(&body)).await.unwrap()];
+    let before = tree(&dir);
+    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&dir).status().unwrap().success());
+
+    let none = PutCondition::None;
+    for refused in [
+        put(&store, "d/a", object(3, 10)).await.map(drop),
+        put(&store, "new/dir/a", object(3, 10)).await.map(drop),
+        store.initiate(&key("d/b"), &properties).await.map(drop),
+        put_part(&store, &upload, 1, Some(0), held(&body)).await.map(drop),
+        put_part(&store, &upload, 2, None, held(&body)).await.map(drop),
+        store.complete(&upload, &list, none).await.map(drop),
+        store.abort(&upload).await,
+        store.copy(&key("d/a"), &key("d/b"), none).await.map(drop),
+        store.delete(&key("d/a")).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains(dir.to_str().unwrap()), "{error}");
+    }
+    assert_eq!(whole(&store, "d/a").await, 1);
+    assert_eq!(store.list("").try_collect::<Vec<_>>().await.unwrap().len(), 1);
+    assert_eq!(store.list_uploads("").await.unwrap(), std::slice::from_ref(&upload));
+    assert_eq!(store.list_parts(&upload).await.unwrap()[0].etag, list[0].etag);
+    assert_eq!(tree(&dir), before);
+}
+
+// Against the simplest store there is
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put { key: usize, seed: u64, len: usize, new: bool },
+    Upload { key: usize, seed: u64, lens: Vec<usize>, places: u8, abort: bool },
+    Copy { from: usize, to: usize, new: bool },
+    Delete { key: usize },
+    Get { key: usize, range: Option<ByteRange> },
+}
+
+const KEYS: [&str; 6] = ["a", "a.b", "b-", "b/c", "b/d/e", "b/d.e"];
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 0..KEYS.len();
+    let range = prop_oneof![
+        (0_u64..300, 0_u64..300).prop_map(|(a, b)| ByteRange::Inclusive { first: a.min(b), last: a.max(b) }),
+        (0_u64..300).prop_map(ByteRange::From),
+        (0_u64..300).prop_map(ByteRange::Suffix),
+    ];
+    prop_oneof![
+        (key(), any::<u64>(), 0_usize..200, any::<bool>()).prop_map(|(key, seed, len, new)| Op::Put {
+            key,
+            seed,
+            len,
+            new
+        }),
+        (key(), any::<u64>(), prop::collection::vec(0_usize..90, 1..5), any::<u8>(), any::<bool>())
+            .prop_map(|(key, seed, lens, places, abort)| Op::Upload { key, seed, lens, places, abort }),
+        (key(), key(), any::<bool>()).prop_map(|(from, to, new)| Op::Copy { from, to, new }),
+        key().prop_map(|key| Op::Delete { key }),
+        (key(), prop::option::of(range)).prop_map(|(key, range)| Op::Get { key, range }),
+    ]
+}
+
+/// Does it, and tells what came of it, but for ETags.
+async fn apply(store: &dyn MultipartStore, op: &Op) -> Result<Vec<u8>, ErrorKind> {
+    let condition = |new| if new { PutCondition::IfNotExists } else { PutCondition::None };
+    let name = |i: &usize| key(KEYS[*i]);
+    let done = async {
+        match op {
+            Op::Put { key, seed, len, new } => {
+                let (body, properties) = object(*seed, *len);
+                store.put_object(&name(key), held(&body), &properties, condition(*new)).await?;
+            }
+            Op::Upload { key, seed, lens, places, abort } => {
+                let (body, properties) = object(*seed, lens.iter().sum());
+                let upload = Upload { key: name(key), id: store.initiate(&name(key), &properties).await? };
+                let mut parts = Vec::new();
+                let mut start = 0;
+                for (i, len) in lens.iter().enumerate() {
+                    let number = PartNumber::try_from(i as u32 + 1)?;
+                    let offset = (places >> i & 1 == 0).then_some(start as u64);
+                    let payload = held(&body.slice(start..start + len));
+                    let etag =
+                        store.put_part(&upload, PutPart { number, attempt: Attempt(1), offset, payload }).await?;
+                    parts.push(CompletedPart { number, etag });
+                    start += len;
+                }
+                match abort {
+                    true => store.abort(&upload).await?,
+                    false => drop(store.complete(&upload, &parts, PutCondition::None).await?),
+                }
+            }
+            Op::Copy { from, to, new } => drop(store.copy(&name(from), &name(to), condition(*new)).await?),
+            Op::Delete { key } => store.delete(&name(key)).await?,
+            Op::Get { key, range } => {
+                let got = store.get(&name(key), *range, None).await?;
+                let (range, info) = (got.range, got.info);
+                let pieces: Vec<Bytes> = got.body.try_collect().await?;
+                let told = format!("{range:?} of {} {:?}: {:?}", info.len, info.properties, pieces.concat());
+                return Ok(told.into_bytes());
+            }
+        }
+        Ok(Vec::new())
+    };
+    done.await.map_err(|error: sealift::Error| error.kind())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn behaves_as_a_map_in_memory(ops in prop::collection::vec(op(), 1..25)) {
+        let dir = tempfile::tempdir().unwrap();
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let store = DirStore::open(dir.path()).unwrap();
+            let model = MemoryStore::with_limits(Limits { min_part: 0, ..store.limits() });
+            for op in &ops {
+                prop_assert_eq!(apply(&store, op).await, apply(&model, op).await, "{:?}", op);
+            }
+            prop_assert_eq!(listed(&store).await, listed(&model).await);
+            prop_assert_eq!(store.list_uploads("").await.unwrap(), []);
+            Ok(())
+        })?;
+    }
+}
+
+async fn listed(store: &dyn MultipartStore) -> Vec<(ObjectKey, u64)> {
+    store.list("").map_ok(|object| (object.key, object.len)).try_collect().await.unwrap()
+}

@@ -1,0 +1,301 @@
+//! A simulated object store that fails, delays, reorders, lies and dies, as a seed tells it to.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use sealift::store::{
+    CompletedPart, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, Payload, Properties,
+    PutCondition, PutPart, StoredPart, Upload,
+};
+use sealift::{ByteRange, ETag, Error, ErrorKind, ObjectKey, Result, Retry, UploadId};
+use tokio::sync::watch;
+
+/// SplitMix64: small, and the same everywhere.
+#[derive(Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    /// True `percent` times in a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len + 8);
+        while out.len() < len {
+            out.extend_from_slice(&self.next().to_le_bytes());
+        }
+        out.truncate(len);
+        out
+    }
+}
+
+/// How a store misbehaves: percentages of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The request fails and has no effect.
+    pub fail: u64,
+    /// The request has its effect and its answer is lost.
+    pub lose_answer: u64,
+    /// The store says that a part was stored, and stored something else.
+    pub lie: u64,
+    /// A read's answer has a bit flipped.
+    pub flip: u64,
+    /// Requests take up to so many milliseconds, so that they finish in any order.
+    pub delay_ms: u64,
+    /// The client dies at this request, counted from 0.
+    pub die_at: Option<u64>,
+}
+
+/// See the module. Wraps a [`MemoryStore`], which stays when the client dies.
+#[derive(Debug)]
+pub struct SimStore {
+    inner: MemoryStore,
+    rng: Mutex<Rng>,
+    faults: Mutex<Faults>,
+    requests: AtomicU64,
+    died: watch::Sender<bool>,
+    /// Every sealing that was ever sent, by its salt: the same salt must mean the same bytes.
+    sent: Mutex<HashMap<[u8; 24], Bytes>>,
+    completes: AtomicU64,
+}
+
+impl SimStore {
+    pub fn new(seed: u64, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::with_limits(limits),
+            rng: Mutex::new(Rng::new(seed)),
+            faults: Mutex::default(),
+            requests: AtomicU64::new(0),
+            died: watch::Sender::new(false),
+            sent: Mutex::default(),
+            completes: AtomicU64::new(0),
+        })
+    }
+
+    /// What is wrong from now on; the client lives again.
+    pub fn set_faults(&self, faults: Faults) {
+        *self.faults.lock().unwrap() = faults;
+        self.requests.store(0, Ordering::Relaxed);
+        self.died.send_replace(false);
+    }
+
+    /// Ends when the client is to die.
+    pub async fn died(&self) {
+        let mut died = self.died.subscribe();
+        let _ = died.wait_for(|died| *died).await;
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How often a Complete took effect.
+    pub fn completes(&self) -> u64 {
+        self.completes.load(Ordering::Relaxed)
+    }
+
+    pub async fn open_uploads(&self) -> usize {
+        self.inner.list_uploads("").await.unwrap().len()
+    }
+
+    pub async fn delete_object(&self, key: &ObjectKey) {
+        let _ = self.inner.delete(key).await;
+    }
+
+    fn chance(&self, percent: u64) -> bool {
+        self.rng.lock().unwrap().chance(percent)
+    }
+
+    async fn delay(&self) {
+        let max = self.faults.lock().unwrap().delay_ms;
+        if max > 0 {
+            let ms = self.rng.lock().unwrap().below(max);
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+    }
+
+    /// Does `request` as the faults have it.
+    async fn with_faults<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let n = self.requests.fetch_add(1, Ordering::Relaxed);
+        let faults = *self.faults.lock().unwrap();
+        self.delay().await;
+        if faults.die_at == Some(n) {
+            // Half of the deaths come after the request had its effect.
+            if self.chance(50) {
+                let _ = request.await;
+            }
+            self.died.send_replace(true);
+            return std::future::pending().await;
+        }
+        let transient = |what: &'static str| Error::new(ErrorKind::Timeout, what).with_retry(Retry::Yes);
+        if self.chance(faults.fail) {
+            return Err(transient("simulated: the request failed"));
+        }
+        let done = request.await?;
+        if self.chance(faults.lose_answer) {
+            return Err(transient("simulated: the answer was lost"));
+        }
+        self.delay().await;
+        Ok(done)
+    }
+
+    /// Remembers what was sealed, and insists that no salt ever comes again with other bytes.
+    fn record(&self, bytes: &Bytes) {
+        let Some(salt) = bytes.first_chunk::<24>() else { return };
+        let mut sent = self.sent.lock().unwrap();
+        if let Some(earlier) = sent.get(salt) {
+            // A tail may be sent again with another trailer behind the same part.
+            let common = earlier.len().min(bytes.len());
+            let same = earlier[..common] == bytes[..common];
+            assert!(same, "two different sealings under one salt");
+        }
+        sent.insert(*salt, bytes.clone());
+    }
+}
+
+impl MultipartStore for SimStore {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn url(&self) -> String {
+        "sim:".into()
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
+        Box::pin(self.with_faults(self.inner.initiate(key, properties)))
+    }
+
+    fn put_part<'a>(&'a self, upload: &'a Upload, mut part: PutPart) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(self.with_faults(async move {
+            let mut bytes = Vec::new();
+            while let Some(segment) = part.payload.next().await {
+                bytes.extend_from_slice(&segment?);
+            }
+            let whole = Bytes::from(bytes.clone());
+            self.record(&whole);
+            let lie = self.faults.lock().unwrap().lie;
+            if self.chance(lie) {
+                // Another sealing of the same length if there was one, else one bit.
+                let earlier =
+                    self.sent.lock().unwrap().values().find(|e| e.len() == bytes.len() && **e != bytes).cloned();
+                match earlier.filter(|_| self.chance(50)) {
+                    Some(earlier) => bytes = earlier.to_vec(),
+                    None => {
+                        let at = self.rng.lock().unwrap().below(bytes.len() as u64) as usize;
+                        bytes[at] ^= 1;
+                    }
+                }
+            }
+            part.payload = Payload::held(vec![bytes.into()]);
+            self.inner.put_part(upload, part).await
+        }))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        upload: &'a Upload,
+        parts: &'a [CompletedPart],
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        assert!(parts.is_sorted_by(|a, b| a.number < b.number), "Complete lists each part once, ascending");
+        Box::pin(self.with_faults(async move {
+            let etag = self.inner.complete(upload, parts, condition).await?;
+            self.completes.fetch_add(1, Ordering::Relaxed);
+            Ok(etag)
+        }))
+    }
+
+    fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.with_faults(self.inner.abort(upload)))
+    }
+
+    fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        Box::pin(self.inner.list_parts(upload))
+    }
+
+    fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        self.inner.list_uploads(prefix)
+    }
+
+    fn put_object<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        payload: Payload,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(self.with_faults(self.inner.put_object(key, payload, properties, condition)))
+    }
+
+    fn get<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        range: Option<ByteRange>,
+        if_match: Option<&'a ETag>,
+    ) -> BoxFuture<'a, Result<GetObject>> {
+        Box::pin(async move {
+            let mut got = self.inner.get(key, range, if_match).await?;
+            let flip = self.faults.lock().unwrap().flip;
+            if self.chance(flip) {
+                let mut bytes = Vec::new();
+                while let Some(segment) = got.body.next().await {
+                    bytes.extend_from_slice(&segment?);
+                }
+                let at = self.rng.lock().unwrap().below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << (at % 8);
+                got.body = Box::pin(stream::iter([Ok(Bytes::from(bytes))]));
+            }
+            Ok(got)
+        })
+    }
+
+    fn head<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<ObjectInfo>> {
+        self.inner.head(key)
+    }
+
+    fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<()>> {
+        self.inner.delete(key)
+    }
+
+    fn copy<'a>(
+        &'a self,
+        from: &'a ObjectKey,
+        to: &'a ObjectKey,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        self.inner.copy(from, to, condition)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.inner.list(prefix)
+    }
+}
