@@ -3,6 +3,8 @@
 //! A data key is drawn for each upload, wrapped by one or more CMKs, and travels with the object in its envelope.
 //! Whoever may unwrap with one of those CMKs can read the object.
 
+#[cfg(feature = "aws-kms")]
+pub mod aws;
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod conformance;
@@ -10,6 +12,8 @@ pub mod key_file;
 pub mod local;
 pub mod recipients;
 pub mod retry;
+#[cfg(feature = "vault-kms")]
+pub mod vault;
 
 mod secret;
 
