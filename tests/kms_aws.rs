@@ -27,11 +27,18 @@ use serde_json::{Value, json};
 use server::{Server, http_status};
 use stub::{Reply, Stub};
 
-/// It keeps contexts and ciphertexts apart as AWS does, and lets disabled keys be used.
+/// It refuses ciphertexts that were altered as AWS does, and lets disabled keys be used.
 fn moto() -> Server {
+    // As it is, it authenticates a context's names and values one behind the other, so that `ab=c` is `a=bc`.
+    const SCRIPT: &str = "import json\n\
+                          import moto.kms.utils as utils\n\
+                          from moto.server import main\n\
+                          assert utils._serialize_encryption_context({}) == b''\n\
+                          utils._serialize_encryption_context = lambda pairs: json.dumps(pairs, sort_keys=True).encode()\n\
+                          main()";
     let start = |port: u16, _: &Path| {
         let mut command = Command::new(support::python());
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.args(["-c", SCRIPT, "-H", "127.0.0.1", "-p", &port.to_string()]);
         command
     };
     Server::start("moto", start, |port| http_status(port, "GET", "/moto-api/data.json") == Some(200))
@@ -96,6 +103,10 @@ async fn moto_conforms() {
     check(&Fixture { alias: Some(id), ..fixture }).await;
     let alias_arn = format!("{}:alias/uploads", key.rsplit_once(':').unwrap().0);
     check(&Fixture { alias: Some(&alias_arn), ..fixture }).await;
+    for name in [&key, "alias/uploads", id, &alias_arn] {
+        assert_eq!(kms.key_id(name).await.unwrap(), key);
+    }
+    assert_eq!(failure(kms.key_id("alias/none").await).kind(), ErrorKind::KeyUnavailable);
 }
 
 #[tokio::test]

@@ -172,15 +172,8 @@ async fn s26_a_token_without_the_right_and_a_sealed_server_are_unavailable() {
 
 #[tokio::test]
 async fn one_call_for_an_upload_and_one_to_open_it() {
-    let server = openbao();
-    admin(&server, "transit/keys/one", &json!({}));
-    admin(&server, "sys/audit/file", &json!({ "type": "file", "options": { "file_path": "stdout" } }));
-    let calls = |operation: &str| {
-        let asked = format!("\"path\":\"transit/{operation}/one\"");
-        let log = server.log();
-        log.lines().filter(|line| line.contains("\"type\":\"request\"") && line.contains(&asked)).count()
-    };
-    let kms: Arc<dyn Kms> = Arc::new(Retrying::new(Arc::new(client(&server.url(), "root")), quick()));
+    let stub = Stub::start([Reply::json(200, WRAPPED)]);
+    let kms: Arc<dyn Kms> = Arc::new(Retrying::new(Arc::new(client(&stub.url(), "t")), quick()));
     let engine = Engine::builder().threads(2).build().unwrap();
     let store = Arc::new(MemoryStore::new());
     let recipients = [Recipient { kms: Arc::clone(&kms), key: "one".to_owned() }];
@@ -189,14 +182,20 @@ async fn one_call_for_an_upload_and_one_to_open_it() {
     let source = Box::new(BytesSource::new(plain.clone()));
     let done = engine.upload(store.clone(), "key".parse().unwrap(), source, &recipients, options).await.unwrap();
     assert!(done.parts > 1);
-    assert_eq!((calls("encrypt"), calls("decrypt")), (1, 0));
+    let requests = stub.requests();
+    assert_eq!((requests.len(), requests[0].line.as_str()), (1, "POST /v1/transit/encrypt/one HTTP/1.1"));
+
+    let sent: Value = serde_json::from_str(&requests[0].body).unwrap();
+    let opened = json!({ "data": { "plaintext": sent["plaintext"] } });
+    stub.answer_from_now_on(Reply::json(200, opened.to_string()));
 
     let trusted = Trusted::new(vec![(kms, TrustedKeys::Only(vec!["transit/one".to_owned()]))]);
     let reader = engine.open(store, "key".parse().unwrap(), &trusted, &Default::default()).await.unwrap();
     for (range, len) in [("0-9", 10), ("2000000-2000009", 10), ("-3000000", 3_000_000)] {
         assert!(reader.read_range(range.parse().unwrap()).await.unwrap() == plain[..len], "{range}");
     }
-    assert_eq!((calls("encrypt"), calls("decrypt")), (1, 1));
+    let requests = stub.requests();
+    assert_eq!((requests.len(), requests[1].line.as_str()), (2, "POST /v1/transit/decrypt/one HTTP/1.1"));
 }
 
 const WRAPPED: &str = r#"{"data":{"ciphertext":"vault:v1:AAAA","key_version":1}}"#;

@@ -20,6 +20,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::crypto::DataKey;
@@ -47,59 +48,74 @@ use crate::types::{EncryptionContext, KmsService, WrappedKey};
 /// use sealift::kms::recipients::Recipient;
 /// use sealift::kms::retry::{CallPolicy, Retrying};
 ///
-/// # async fn example() -> sealift::Result<()> {
-/// let kms = Retrying::new(Arc::new(AwsKms::from_env().await?), CallPolicy::default());
+/// # fn example() {
+/// let kms = Retrying::new(Arc::new(AwsKms::from_env()), CallPolicy::default());
 /// let recipient = Recipient { kms: Arc::new(kms), key: "alias/uploads".to_owned() };
-/// # Ok(())
 /// # }
 /// ```
 pub struct AwsKms {
-    client: Client,
-    has_region: bool,
+    client: OnceCell<Client>,
 }
 
 impl AwsKms {
     /// As AWS's own tools are configured: credentials, region and profile from the environment, the shared files, or the machine's
-    /// role; `AWS_ENDPOINT_URL_KMS` or `AWS_ENDPOINT_URL` names another server.
-    ///
-    /// Credentials are first needed, and looked for, by the first call.
-    ///
-    /// # Errors
-    /// None today; what is wrong with the configuration shows in the first call.
-    pub async fn from_env() -> Result<Self> {
-        // Whoever does not limit the time of a call must not wait for ever.
-        let limit = TimeoutConfig::builder().operation_timeout(Duration::from_secs(30)).build();
-        let config = aws_config::defaults(BehaviorVersion::latest()).timeout_config(limit).load().await;
-        Ok(Self::new(&config))
+    /// role; `AWS_ENDPOINT_URL_KMS` or `AWS_ENDPOINT_URL` names another server. All of it is looked for by the first call.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self { client: OnceCell::new() }
     }
 
     /// With the SDK's `config`, but for retries, which are off.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        let config = aws_sdk_kms::config::Builder::from(config).retry_config(RetryConfig::disabled()).build();
-        let has_region = config.region().is_some();
-        Self { client: Client::from_conf(config), has_region }
+        Self { client: OnceCell::new_with(Some(client(config))) }
     }
 
-    /// The region to call for `key`, if it names one.
-    fn region(&self, key: &str) -> Result<Option<Region>> {
+    /// The ARN of the key `key`, as envelopes have it: for [`TrustedKeys::Only`](crate::kms::recipients::TrustedKeys::Only). What is an ARN
+    /// of a key already is not looked up; other names need the permission for `kms:DescribeKey`.
+    ///
+    /// # Errors
+    /// Those of [`Kms`].
+    pub async fn key_id(&self, key: &str) -> Result<String> {
+        if key.parse::<Arn>().is_ok_and(|arn| arn.is_key) {
+            return Ok(key.to_owned());
+        }
+        let (client, region) = self.client_for(key).await?;
+        let call = client.describe_key().key_id(key).customize().config_override(in_region(region));
+        let answer = call.send().await.map_err(|error| failed(error, "look up", key))?;
+        let arn = answer.key_metadata.and_then(|metadata| metadata.arn);
+        arn.filter(|arn| arn.parse::<Arn>().is_ok_and(|arn| arn.is_key)).ok_or_else(|| incomplete("Arn"))
+    }
+
+    async fn client(&self) -> &Client {
+        let from_env = || async {
+            // Whoever does not limit the time of a call must not wait for ever.
+            let limit = TimeoutConfig::builder().operation_timeout(Duration::from_secs(30)).build();
+            client(&aws_config::defaults(BehaviorVersion::latest()).timeout_config(limit).load().await)
+        };
+        self.client.get_or_init(|| Box::pin(from_env())).await
+    }
+
+    /// The client, and the region to call for `key` if that names one.
+    async fn client_for(&self, key: &str) -> Result<(&Client, Option<Region>)> {
         if key.trim().is_empty() {
             return Err(no_such_name(key));
         }
-        if key.starts_with("arn:") {
-            return Ok(Some(Region::new(key.parse::<Arn>()?.region)));
+        let region = match key.starts_with("arn:") {
+            true => Some(Region::new(key.parse::<Arn>()?.region)),
+            false => None,
+        };
+        let client = self.client().await;
+        if region.is_none() && client.config().region().is_none() {
+            let message = format!("in which AWS region is the key {key:?}? Set AWS_REGION, or name the key by its ARN");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        if self.has_region {
-            return Ok(None);
-        }
-        let message =
-            format!("no AWS region to look for the key {key:?} in: set AWS_REGION, or name the key by its ARN");
-        Err(Error::new(ErrorKind::InvalidInput, message))
+        Ok((client, region))
     }
 
     async fn generate(&self, key: &str, context: &EncryptionContext) -> Result<(DataKey, WrappedKey)> {
-        let region = self.region(key)?;
-        let call = self.client.generate_data_key().key_id(key).key_spec(DataKeySpec::Aes256);
+        let (client, region) = self.client_for(key).await?;
+        let call = client.generate_data_key().key_id(key).key_spec(DataKeySpec::Aes256);
         let call = call.set_encryption_context(pairs(context)).customize().config_override(in_region(region));
         let answer = call.send().await.map_err(|error| failed(error, "draw a data key under", key))?;
         let data_key = take(answer.plaintext)?;
@@ -107,10 +123,10 @@ impl AwsKms {
     }
 
     async fn encrypt(&self, key: &str, data_key: &DataKey, context: &EncryptionContext) -> Result<WrappedKey> {
-        let region = self.region(key)?;
+        let (client, region) = self.client_for(key).await?;
         // Wiped when the SDK drops the last reference to it.
         let plaintext = Bytes::from_owner(Zeroizing::new(data_key.expose().to_vec()));
-        let call = self.client.encrypt().key_id(key).plaintext(Blob::from_maybe_shared(plaintext));
+        let call = client.encrypt().key_id(key).plaintext(Blob::from_maybe_shared(plaintext));
         let call = call.set_encryption_context(pairs(context)).customize().config_override(in_region(region));
         let answer = call.send().await.map_err(|error| failed(error, "wrap with", key))?;
         wrapped(key, answer.key_id, answer.ciphertext_blob)
@@ -125,7 +141,7 @@ impl AwsKms {
         if wrapped.blob.is_empty() || wrapped.blob.len() > MAX_BLOB {
             return Err(secret::does_not_open(wrapped));
         }
-        let call = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(wrapped.blob.as_slice()));
+        let call = self.client().await.decrypt().key_id(key).ciphertext_blob(Blob::new(wrapped.blob.as_slice()));
         let call = call.encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault);
         let call = call.set_encryption_context(pairs(context)).customize().config_override(in_region(Some(region)));
         let answer = call.send().await.map_err(|error| match error.code() {
@@ -171,6 +187,11 @@ impl fmt::Debug for AwsKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AwsKms").finish_non_exhaustive()
     }
+}
+
+fn client(config: &SdkConfig) -> Client {
+    let config = aws_sdk_kms::config::Builder::from(config).retry_config(RetryConfig::disabled()).build();
+    Client::from_conf(config)
 }
 
 /// What AWS documents as the longest `CiphertextBlob`.
@@ -255,22 +276,25 @@ where
         Error::new(kind, format!("AWS KMS could not {doing} the key {key:?}: {what}")).with_retry(retry)
     };
     let (kind, retry, what) = match &error {
-        SdkError::ServiceError(_) => {
+        SdkError::ServiceError(_) if status >= 400 => {
             let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
             let (kind, retry, advice) = meaning(code, status);
             let message: String = message.chars().filter(|c| !c.is_control()).take(400).collect();
             let request = error.request_id().map(|id| format!(" (request {id:?})")).unwrap_or_default();
             return said(kind, retry, &format!("{status} {code} {message}{advice}{request}"));
         }
-        // Its source can quote the body.
-        SdkError::ResponseError(_) => {
+        // Their source can quote the body.
+        SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
             return said(ErrorKind::Io, Retry::Yes, &format!("its answer {status} is not one of AWS KMS"));
         }
         SdkError::TimeoutError(_) => (ErrorKind::Timeout, Retry::Yes, "it did not answer in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (ErrorKind::Timeout, Retry::Yes, "it did not answer in time")
         }
-        SdkError::DispatchFailure(failure) if failure.is_io() => (ErrorKind::Io, Retry::Yes, "it cannot be reached"),
+        // `Other` with a kind is one of the SDK's transient errors, such as an answer that was cut off.
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
+            (ErrorKind::Io, Retry::Yes, "it cannot be reached")
+        }
         _ => (ErrorKind::KeyUnavailable, Retry::No, "no request was made; check AWS credentials, region and endpoint"),
     };
     match error.into_source() {

@@ -179,6 +179,15 @@ impl VaultKms {
         Ok(Self { http, address })
     }
 
+    /// Id of the key `key`, as envelopes have it: for [`TrustedKeys::Only`](crate::kms::recipients::TrustedKeys::Only). The server is not
+    /// asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::KeyUnavailable`] if no key is called like that.
+    pub fn key_id(key: &str) -> Result<String> {
+        Ok(Name::parse(key)?.to_string())
+    }
+
     async fn encrypt(&self, key: &str, data_key: &DataKey, context: &EncryptionContext) -> Result<WrappedKey> {
         let name = Name::parse(key)?;
         let plaintext = secret::to_base64(data_key);

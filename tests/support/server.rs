@@ -47,11 +47,6 @@ impl Server {
         panic!("{name} ended before it was ready, three times");
     }
 
-    /// Its port on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Its address as a URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -66,6 +66,12 @@ impl Stub {
         format!("http://{}", self.address)
     }
 
+    /// Gives `reply` from now on.
+    #[allow(dead_code)]
+    pub(crate) fn answer_from_now_on(&self, reply: Reply) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).replies = [reply].into();
+    }
+
     /// The requests it got so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
