@@ -3,11 +3,17 @@
 //! A data key is drawn for each upload, wrapped by one or more CMKs, and travels with the object in its envelope.
 //! Whoever may unwrap with one of those CMKs can read the object.
 
+#[cfg(feature = "aliyun-kms")]
+pub mod aliyun;
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod key_file;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod recipients;
+#[cfg(feature = "aws-lc-rs")]
+pub mod rsa;
 
 mod secret;
 
