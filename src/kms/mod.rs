@@ -7,11 +7,13 @@
 pub mod aliyun;
 #[cfg(feature = "backup")]
 pub mod backup;
+pub mod conformance;
 pub mod key_file;
 pub mod local;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 pub mod recipients;
+pub mod retry;
 #[cfg(feature = "aws-lc-rs")]
 pub mod rsa;
 
@@ -30,8 +32,11 @@ use crate::types::{EncryptionContext, KmsService, WrappedKey};
 ///
 /// # Errors
 /// All methods return [`KeyUnavailable`](crate::ErrorKind::KeyUnavailable) where the CMK is unknown, in a state that forbids the
-/// operation, or the service cannot be reached, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
-/// open: the same error whether key, context or blob is the wrong one.
+/// operation, or the caller may not use it, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
+/// open: the same error whether key, context or blob is the wrong one. (A wrapped key that was altered so that it names another CMK or
+/// another version may be `KeyUnavailable`.) A service on a network also has [`Throttled`](crate::ErrorKind::Throttled),
+/// [`Timeout`](crate::ErrorKind::Timeout) and [`Io`](crate::ErrorKind::Io). [`Error::retry`](crate::Error::retry) tells whether asking
+/// again can help, which [`Retrying`](retry::Retrying) does. [`conformance`] checks all of this.
 pub trait Kms: Send + Sync {
     /// Which service this is; [`WrappedKey::kms`] of everything it wraps.
     fn service(&self) -> KmsService;

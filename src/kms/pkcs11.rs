@@ -230,6 +230,10 @@ impl Token {
     fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<DataKey> {
         self.call(|session| {
             let found = self.key(session, &wrapped.key)?;
+            if found.id != wrapped.key {
+                let message = format!("{:?} on {self} is another name of the key {:?}", wrapped.key, found.id);
+                return Err(Error::new(ErrorKind::KeyUnavailable, message).into());
+            }
             let (iv, sealed) = wrapped.blob.split_first_chunk::<IV_LEN>().ok_or_else(|| secret::does_not_open(wrapped))?;
             let mut iv = *iv;
             let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, context, TAG_BITS.into())?);

@@ -1,0 +1,27 @@
+//! Every key service that needs no server does what every key service must.
+
+use sealift::DataKey;
+use sealift::kms::conformance::{Fixture, check};
+use sealift::kms::key_file::KeyFile;
+use sealift::kms::local::{LocalKms, RootKeySource};
+
+#[tokio::test]
+async fn local() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (kms, created) = LocalKms::open_or_create(home.path().join("kms"), RootKeySource::File).expect("a key store");
+    let key = created.expect("it is new").key_id;
+    let other = kms.create_key().expect("another key").key_id;
+    check(&Fixture {
+        alias: Some(LocalKms::DEFAULT_ALIAS),
+        other_key: Some(&other),
+        ..Fixture::new(&kms, &key, "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")
+    })
+    .await;
+}
+
+/// It has one key, without a second name or states.
+#[tokio::test]
+async fn key_file() {
+    let kms = KeyFile::new(DataKey::random().expect("randomness"));
+    check(&Fixture::new(&kms, kms.id(), "00112233445566778899aabbccddeeff")).await;
+}
