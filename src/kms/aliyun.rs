@@ -120,7 +120,8 @@ impl AliyunKms {
         let url = url.filter(|url| url.scheme() == "https" || url.scheme() == "http" && is_this_machine(url));
         let endpoint = url.ok_or_else(|| {
             // A data key is in the answers.
-            let message = format!("the endpoint of Alibaba Cloud KMS is an https:// URL without a path, not {endpoint:?}");
+            let message =
+                format!("the endpoint of Alibaba Cloud KMS is an https:// URL without a path, not {endpoint:?}");
             Error::new(ErrorKind::InvalidInput, message)
         })?;
         let mut client = Client::builder()
@@ -132,9 +133,9 @@ impl AliyunKms {
         if is_this_machine(&endpoint) {
             client = client.no_proxy();
         }
-        let client = client
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "setting up TLS for Alibaba Cloud KMS").with_source(error))?;
+        let client = client.build().map_err(|error| {
+            Error::new(ErrorKind::Internal, "setting up TLS for Alibaba Cloud KMS").with_source(error)
+        })?;
         Ok(Self { client, endpoint, region, credentials, timeout: TIMEOUT })
     }
 
@@ -216,7 +217,8 @@ impl AliyunKms {
             .body(Bytes::from_owner(body));
         let mut response = request.send().await.map_err(|error| self.not_reached(error))?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
 
         // Large enough from the start: a vector that grows leaves copies behind, and a data key may be in it.
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
@@ -348,7 +350,8 @@ mod tests {
     #[test]
     fn data_keys_do_not_travel_in_the_clear() {
         let new = |endpoint| AliyunKms::new(endpoint, "cn-hangzhou", AliyunCredentials::new("id", "secret"));
-        for bad in ["", "kms.example", "http://kms.example", "https://kms.example/path", "ftp://127.0.0.1", "file:///x"] {
+        for bad in ["", "kms.example", "http://kms.example", "https://kms.example/path", "ftp://127.0.0.1", "file:///x"]
+        {
             assert_eq!(new(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
         }
         for good in ["https://kms.example", "https://kms.example:8443/", "http://127.0.0.1:80", "http://[::1]:80"] {

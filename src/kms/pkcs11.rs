@@ -99,7 +99,7 @@ impl Pkcs11Kms {
             (None, None) => Ok(None),
             (label, id) => {
                 let found = token.only(token.find(session, label, id)?, label.unwrap_or("in the URI"))?;
-                Ok(Some(found.ok_or_else(|| token.no_such_key(label.unwrap_or("in the URI")))?.id))
+                Ok(Some(found.ok_or_else(|| Failed::Missing(token.no_such_key(label.unwrap_or("in the URI"))))?.id))
             }
         })?;
         Ok(Self { token: Arc::new(token), key })
@@ -193,6 +193,8 @@ struct Found {
 /// Why an operation on a session failed.
 enum Failed {
     Token(TokenError),
+    /// There is no such key, or the session may not see it because somebody logged this process out.
+    Missing(Error),
     /// Known for what it is.
     Known(Error),
 }
@@ -234,7 +236,8 @@ impl Token {
                 let message = format!("{:?} on {self} is another name of the key {:?}", wrapped.key, found.id);
                 return Err(Error::new(ErrorKind::KeyUnavailable, message).into());
             }
-            let (iv, sealed) = wrapped.blob.split_first_chunk::<IV_LEN>().ok_or_else(|| secret::does_not_open(wrapped))?;
+            let (iv, sealed) =
+                wrapped.blob.split_first_chunk::<IV_LEN>().ok_or_else(|| secret::does_not_open(wrapped))?;
             let mut iv = *iv;
             let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, context, TAG_BITS.into())?);
             let opened = session.decrypt(&mechanism, found.handle, sealed).map_err(|error| {
@@ -262,7 +265,9 @@ impl Token {
         {
             return Ok(found);
         }
-        Ok(self.only(self.find(session, Some(name), None)?, name)?.ok_or_else(|| self.no_such_key(name))?)
+        // A key without a label is not what an empty name means.
+        let found = if name.is_empty() { Vec::new() } else { self.find(session, Some(name), None)? };
+        self.only(found, name)?.ok_or_else(|| Failed::Missing(self.no_such_key(name)))
     }
 
     fn find(&self, session: &Session, label: Option<&str>, id: Option<&[u8]>) -> Result<Vec<Found>, Failed> {
@@ -318,6 +323,7 @@ impl Token {
         if let Some(session) = self.idle().pop() {
             match operation(&session) {
                 Err(Failed::Token(error)) if is_stale(&error) => self.idle().clear(),
+                Err(Failed::Missing(_)) => {}
                 result => return self.finish(session, result),
             }
         }
@@ -337,7 +343,7 @@ impl Token {
             }
             // What failed may have left the session in the middle of something: it is closed.
             Err(Failed::Token(error)) => Err(self.failed(error)),
-            Err(Failed::Known(error)) => Err(error),
+            Err(Failed::Missing(error) | Failed::Known(error)) => Err(error),
         }
     }
 
@@ -406,7 +412,9 @@ impl Token {
                 Rv::TokenNotPresent | Rv::TokenNotRecognized | Rv::DeviceRemoved | Rv::SlotIdInvalid => {
                     ("is not there any more: put it back", Retry::No)
                 }
-                Rv::PinLocked => ("has locked its PIN after too many wrong ones: its security officer can set a new one", Retry::No),
+                Rv::PinLocked => {
+                    ("has locked its PIN after too many wrong ones: its security officer can set a new one", Retry::No)
+                }
                 Rv::PinExpired => ("wants a new PIN: set one with the vendor's tool", Retry::No),
                 Rv::UserPinNotInitialized => ("has no PIN for users yet: its security officer can set one", Retry::No),
                 Rv::UserNotLoggedIn => ("wants a login for that: give the PIN", Retry::No),
@@ -464,7 +472,8 @@ fn find_token(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, String)> {
         (Some(token), true) => Ok(token),
         (found, _) => {
             let how_many = if found.is_some() { "several tokens match" } else { "no token matches" };
-            let seen = if seen.is_empty() { "there is none".to_owned() } else { format!("there are {}", seen.join(", ")) };
+            let seen =
+                if seen.is_empty() { "there is none".to_owned() } else { format!("there are {}", seen.join(", ")) };
             let message = format!("{how_many} the PKCS #11 URI: {seen}");
             Err(Error::new(ErrorKind::KeyUnavailable, message))
         }
@@ -477,7 +486,11 @@ fn is_stale(error: &TokenError) -> bool {
     matches!(
         error,
         TokenError::Pkcs11(
-            Rv::SessionClosed | Rv::SessionHandleInvalid | Rv::UserNotLoggedIn | Rv::DeviceRemoved | Rv::TokenNotPresent,
+            Rv::SessionClosed
+                | Rv::SessionHandleInvalid
+                | Rv::UserNotLoggedIn
+                | Rv::DeviceRemoved
+                | Rv::TokenNotPresent,
             _
         )
     )
@@ -503,9 +516,10 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 /// Runs what blocks where it may.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return call() };
-    runtime.spawn_blocking(call).await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "calling the PKCS #11 library").with_source(error))
-    })
+    runtime
+        .spawn_blocking(call)
+        .await
+        .unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "calling the PKCS #11 library").with_source(error)))
 }
 
 const IV_LEN: usize = 12;

@@ -117,7 +117,8 @@ impl RsaEscrow {
     pub fn read_private(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let invalid = |what: &str, advice: &str| invalid(path, "an RSA private key", what, advice);
-        const TO_PKCS8: &str = "convert it with `openssl pkcs8 -topk8 -nocrypt -in FILE`, into a file nobody else reads";
+        const TO_PKCS8: &str =
+            "convert it with `openssl pkcs8 -topk8 -nocrypt -in FILE`, into a file nobody else reads";
         let key = match read_document(path)? {
             Document::Der(der) => {
                 OaepPrivateKey::from_pkcs8(&der).ok_or_else(|| invalid("something else than PKCS #8", TO_PKCS8))?

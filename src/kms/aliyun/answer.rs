@@ -114,16 +114,21 @@ pub(super) fn refusal(
         }
         404 => (ErrorKind::KeyUnavailable, format!("has no CMK {key:?} in this region and account"), Retry::No),
         403 => {
-            let what = format!("does not let this access key use the CMK {key:?}: it needs the permission kms:{action}");
+            let what =
+                format!("does not let this access key use the CMK {key:?}: it needs the permission kms:{action}");
             (ErrorKind::KeyUnavailable, what, Retry::No)
         }
         // All parameters of this action come from the wrapped key and its context.
-        400 if action == "Decrypt" && (code.starts_with("InvalidParameter") || code.starts_with("InvalidCiphertext")) => {
+        400 if action == "Decrypt"
+            && (code.starts_with("InvalidParameter") || code.starts_with("InvalidCiphertext")) =>
+        {
             (ErrorKind::Authentication, "does not open the wrapped data key".to_owned(), Retry::No)
         }
-        400 if code.contains("Parameter") => {
-            (ErrorKind::InvalidInput, format!("refuses the name of the CMK {key:?}, or the encryption context"), Retry::No)
-        }
+        400 if code.contains("Parameter") => (
+            ErrorKind::InvalidInput,
+            format!("refuses the name of the CMK {key:?}, or the encryption context"),
+            Retry::No,
+        ),
         _ => (ErrorKind::KeyUnavailable, format!("refuses to use the CMK {key:?}"), Retry::No),
     };
     Error::new(kind, format!("Alibaba Cloud KMS {what} ({})", refusal.details(action, status))).with_retry(retry)
@@ -136,7 +141,9 @@ impl Refusal {
         let mut details = format!("{action}: HTTP status {status}");
         let may_quote = action != "Encrypt" && !self.code.contains("Signature");
         let shown = [("", &self.code), ("", &self.message), ("request ", &self.request_id)];
-        for (what, text) in shown.into_iter().filter(|(_, text)| !text.is_empty() && (may_quote || *text != &self.message)) {
+        for (what, text) in
+            shown.into_iter().filter(|(_, text)| !text.is_empty() && (may_quote || *text != &self.message))
+        {
             // Short, and without control characters: whoever answers is not proven to be the service.
             let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED).collect();
             details = format!("{details}, {what}{text}");

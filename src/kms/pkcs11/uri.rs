@@ -83,8 +83,11 @@ impl Pkcs11Uri {
             }
         }
         uri.module = module.filter(|path| path.is_absolute()).ok_or_else(|| {
-            invalid("`module-path` is the absolute path of the vendor's PKCS #11 library, as in \
-                     `?module-path=/usr/lib/softhsm/libsofthsm2.so`".to_owned())
+            invalid(
+                "`module-path` is the absolute path of the vendor's PKCS #11 library, as in \
+                     `?module-path=/usr/lib/softhsm/libsofthsm2.so`"
+                    .to_owned(),
+            )
         })?;
         uri.pin = match (value, source) {
             (Some(_), Some(_)) => {
