@@ -3,13 +3,32 @@
 use std::sync::Arc;
 
 use sealift::kms::Kms;
+#[cfg(feature = "aliyun-kms")]
+use sealift::kms::aliyun::AliyunKms;
+#[cfg(feature = "aws-kms")]
+use sealift::kms::aws::AwsKms;
+#[cfg(feature = "pkcs11")]
+use sealift::kms::pkcs11::Pkcs11Kms;
 use sealift::kms::recipients::TrustedKeys;
-#[cfg(any(feature = "aws-kms", feature = "vault-kms"))]
+#[cfg(any(feature = "aws-kms", feature = "aliyun-kms", feature = "vault-kms"))]
 use sealift::kms::retry::{CallPolicy, Retrying};
+use sealift::kms::rsa::RsaEscrow;
+#[cfg(feature = "vault-kms")]
+use sealift::kms::vault::VaultKms;
 use sealift::{ErrorKind, KmsService};
 
 use crate::exit::{Failure, Result};
 
+/// What the program does with a service, or the error if it was built without.
+macro_rules! built_in {
+    ($feature:literal, $service:expr, $work:expr) => {{
+        #[cfg(feature = $feature)]
+        let result = $work;
+        #[cfg(not(feature = $feature))]
+        let result = Err(not_built_in($service));
+        result
+    }};
+}
 /// A key as the user named it, `[SERVICE:]KEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedKey<'a> {
@@ -40,77 +59,106 @@ impl<'a> NamedKey<'a> {
 
     /// The service and what it calls the key, to seal for it. `connected` is a client for another key of the same service.
     pub(crate) fn connect(self, connected: Option<&Arc<dyn Kms>>) -> Result<(Arc<dyn Kms>, String)> {
-        if self.key == ANY && self.service != KmsService::Rsa {
+        if self.key == ANY && self.has_many_keys() {
             let message = format!("`{}:any` is for reading; to seal, name one key", self.service);
             return Err(Failure::new(ErrorKind::InvalidInput, message));
         }
+        if let Some(kms) = connected.filter(|_| self.has_many_keys()) {
+            return Ok((Arc::clone(kms), self.key.to_owned()));
+        }
         match self.service {
-            KmsService::Aws => Ok((aws()?, self.key.to_owned())),
-            KmsService::Vault => Ok((vault()?, self.key.to_owned())),
-            service => Err(not_built_in(service)),
+            KmsService::Aws => {
+                built_in!("aws-kms", KmsService::Aws, Ok((over_network(AwsKms::from_env()), self.named())))
+            }
+            KmsService::Aliyun => {
+                built_in!("aliyun-kms", KmsService::Aliyun, Ok((over_network(AliyunKms::from_env()?), self.named())))
+            }
+            KmsService::Vault => {
+                built_in!("vault-kms", KmsService::Vault, Ok((over_network(VaultKms::from_env()?), self.named())))
+            }
+            KmsService::Pkcs11 => built_in!("pkcs11", KmsService::Pkcs11, token_key(self.key)),
+            KmsService::Rsa => {
+                let escrow = RsaEscrow::read(self.key)?;
+                let id = escrow.id().to_owned();
+                Ok((Arc::new(escrow), id))
+            }
+            KmsService::Local | KmsService::KeyFile => Err(not_built_in(self.service)),
         }
     }
 
     /// The service, and which of its keys an envelope may name.
     ///
-    /// Envelopes come from the store, and name keys by the ids that the services gave. So the user has to name them by these as well.
-    pub(crate) fn trusted(self) -> Result<(Arc<dyn Kms>, TrustedKeys)> {
-        let only = |id: String| TrustedKeys::Only(vec![id]);
+    /// Envelopes come from the store, which could name a key of its own. So only keys that the user named are tried, or any if the user
+    /// said that; names that are not what envelopes call a key are looked up in the service first.
+    pub(crate) async fn trusted(self) -> Result<(Arc<dyn Kms>, TrustedKeys)> {
+        let any = self.key == ANY;
         match self.service {
-            KmsService::Aws if self.key == ANY => Ok((aws()?, TrustedKeys::Any)),
-            KmsService::Aws if self.key.starts_with("arn:") && self.key.contains(":key/") => {
-                Ok((aws()?, only(self.key.to_owned())))
-            }
-            KmsService::Aws => {
-                let message = format!("to read, name the AWS key {:?} by its ARN, arn:aws:kms:REGION:ACCOUNT:key/ID", self.key);
-                Err(Failure::new(ErrorKind::InvalidInput, message)
-                    .hint("`sealift stat URL` shows the keys that an object is sealed for")
-                    .hint("an alias can stand for another key tomorrow; `aws:any` trusts every key that AWS lets you use"))
-            }
-            KmsService::Vault if self.key == ANY => Ok((vault()?, TrustedKeys::Any)),
-            KmsService::Vault => {
-                let mount = if self.key.contains('/') { "" } else { "transit/" };
-                Ok((vault()?, only(format!("{mount}{}", self.key))))
-            }
+            KmsService::Aws => built_in!("aws-kms", KmsService::Aws, {
+                let kms = AwsKms::from_env();
+                let keys = if any { TrustedKeys::Any } else { only(kms.key_id(self.key).await?) };
+                Ok((over_network(kms), keys))
+            }),
+            KmsService::Aliyun => built_in!("aliyun-kms", KmsService::Aliyun, {
+                let kms = AliyunKms::from_env()?;
+                let keys = match self.key.rsplit_once(":key/") {
+                    _ if any => TrustedKeys::Any,
+                    Some((_, id)) => only(id.to_owned()),
+                    None if self.key.contains("alias/") => only(kms.key_id(self.key).await?),
+                    None => only(self.named()),
+                };
+                Ok((over_network(kms), keys))
+            }),
+            KmsService::Vault => built_in!("vault-kms", KmsService::Vault, {
+                let keys = if any { TrustedKeys::Any } else { only(VaultKms::key_id(self.key)?) };
+                Ok((over_network(VaultKms::from_env()?), keys))
+            }),
+            KmsService::Pkcs11 => built_in!("pkcs11", KmsService::Pkcs11, {
+                let (kms, id) = token_key(self.key)?;
+                Ok((kms, only(id)))
+            }),
             KmsService::Rsa => {
-                let message = format!("an RSA public key, {}, only seals", self.key);
-                Err(Failure::new(ErrorKind::InvalidInput, message)
-                    .hint("whoever has the private key opens with it where that is kept"))
+                let escrow = RsaEscrow::read_private(self.key)?;
+                let id = escrow.id().to_owned();
+                Ok((Arc::new(escrow), only(id)))
             }
-            service => Err(not_built_in(service)),
+            KmsService::Local | KmsService::KeyFile => Err(not_built_in(self.service)),
         }
     }
 
-    /// Whether it can be given again to read what was sealed for it.
+    /// Whether it can be given again, as it is, to read what was sealed for it.
     pub(crate) fn reads(self) -> bool {
-        match self.service {
-            KmsService::Rsa => false,
-            KmsService::Aws => self.key.contains(":key/"),
-            _ => true,
-        }
+        self.service != KmsService::Rsa
+    }
+
+    /// Whether one client serves all keys of the service; elsewhere the name says which token or file.
+    fn has_many_keys(self) -> bool {
+        matches!(self.service, KmsService::Aws | KmsService::Aliyun | KmsService::Vault)
+    }
+
+    #[cfg(any(feature = "aws-kms", feature = "aliyun-kms", feature = "vault-kms"))]
+    fn named(self) -> String {
+        self.key.to_owned()
     }
 }
 
-#[cfg(feature = "aws-kms")]
-fn aws() -> Result<Arc<dyn Kms>> {
-    let kms = sealift::kms::aws::AwsKms::from_env();
-    Ok(Arc::new(Retrying::new(Arc::new(kms), CallPolicy::default())))
+fn only(id: String) -> TrustedKeys {
+    TrustedKeys::Only(vec![id])
 }
 
-#[cfg(not(feature = "aws-kms"))]
-fn aws() -> Result<Arc<dyn Kms>> {
-    Err(not_built_in(KmsService::Aws))
+#[cfg(any(feature = "aws-kms", feature = "aliyun-kms", feature = "vault-kms"))]
+fn over_network(kms: impl Kms + 'static) -> Arc<dyn Kms> {
+    Arc::new(Retrying::new(Arc::new(kms), CallPolicy::default()))
 }
 
-#[cfg(feature = "vault-kms")]
-fn vault() -> Result<Arc<dyn Kms>> {
-    let kms = sealift::kms::vault::VaultKms::from_env()?;
-    Ok(Arc::new(Retrying::new(Arc::new(kms), CallPolicy::default())))
-}
-
-#[cfg(not(feature = "vault-kms"))]
-fn vault() -> Result<Arc<dyn Kms>> {
-    Err(not_built_in(KmsService::Vault))
+/// The token that a PKCS #11 URI names, and its key.
+#[cfg(feature = "pkcs11")]
+fn token_key(uri: &str) -> Result<(Arc<dyn Kms>, String)> {
+    let kms = Pkcs11Kms::open(uri)?;
+    let key = kms.key().map(str::to_owned).ok_or_else(|| {
+        Failure::new(ErrorKind::InvalidInput, "the PKCS #11 URI names a token and no key on it")
+            .hint("add `;object=LABEL` or `;id=%01` before the question mark")
+    })?;
+    Ok((Arc::new(kms), key))
 }
 
 fn not_built_in(service: KmsService) -> Failure {
@@ -147,19 +195,6 @@ mod tests {
             ("rsa:escrow.pem", Rsa, "escrow.pem"),
         ] {
             assert_eq!(NamedKey::parse(text), NamedKey { service, key }, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_only_seals_does_not_read() {
-        for (text, reads) in [
-            ("aws:alias/x", false),
-            ("arn:aws:kms:r:1:key/x", true),
-            ("vault:x", true),
-            ("rsa:f", false),
-            ("alias/x", true),
-        ] {
-            assert_eq!(NamedKey::parse(text).reads(), reads, "{text}");
         }
     }
 }

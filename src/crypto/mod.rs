@@ -131,6 +131,8 @@ mod seal;
 mod tests;
 
 pub use backend::Backend;
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) use backend::{OaepPrivateKey, OaepPublicKey};
 pub use cobblestone::{
     CHUNK, HEADER, MAX_CHUNKS, SEALED_CHUNK, SEALED_STRIPE, STRIPE, STRIPE_CHUNKS, TAG, plain_len, sealed_len,
 };

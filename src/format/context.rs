@@ -35,6 +35,13 @@ pub fn kms_key_file(context: &EncryptionContext) -> Vec<u8> {
     [b"sealift/v1/kms-key-file\0", context.canonical().as_slice()].concat()
 }
 
+/// What is hashed for the OAEP label of a data key wrapped for an escrow key: `"sealift/v1/rsa-escrow" ‖ 0x00 ‖
+/// canonical encryption context`.
+#[must_use]
+pub fn rsa_escrow(context: &EncryptionContext) -> Vec<u8> {
+    [b"sealift/v1/rsa-escrow\0", context.canonical().as_slice()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +60,6 @@ mod tests {
         let context = EncryptionContext::new([("a".into(), "bc".into())]).unwrap();
         assert_eq!(kms_local(&context), b"sealift/v1/kms-local\0\0\0\0\x01a\0\0\0\x02bc");
         assert_eq!(kms_key_file(&context), b"sealift/v1/kms-key-file\0\0\0\0\x01a\0\0\0\x02bc");
+        assert_eq!(rsa_escrow(&context), b"sealift/v1/rsa-escrow\0\0\0\0\x01a\0\0\0\x02bc");
     }
 }

@@ -3,6 +3,8 @@
 //! A data key is drawn for each upload, wrapped by one or more CMKs, and travels with the object in its envelope.
 //! Whoever may unwrap with one of those CMKs can read the object.
 
+#[cfg(feature = "aliyun-kms")]
+pub mod aliyun;
 #[cfg(feature = "aws-kms")]
 pub mod aws;
 #[cfg(feature = "backup")]
@@ -10,8 +12,12 @@ pub mod backup;
 pub mod conformance;
 pub mod key_file;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod recipients;
 pub mod retry;
+#[cfg(feature = "aws-lc-rs")]
+pub mod rsa;
 #[cfg(feature = "vault-kms")]
 pub mod vault;
 

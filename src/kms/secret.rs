@@ -51,7 +51,14 @@ pub(super) fn does_not_open(wrapped: &WrappedKey) -> Error {
 /// A name for a secret key that tells nothing about it: the first 16 bytes of SHA-256(`label` ‖ 0x00 ‖ key), in hex.
 pub(super) fn fingerprint(label: &str, key: &DataKey) -> String {
     let digest = Sha256::new().chain_update(label).chain_update([0]).chain_update(key.expose()).finalize();
-    digest.iter().take(16).fold(String::new(), |mut hex, byte| {
+    let mut hex = hex(&digest);
+    hex.truncate(32);
+    hex
+}
+
+/// `bytes` as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         // Writing to a String does not fail.
         let _ = write!(hex, "{byte:02x}");
         hex

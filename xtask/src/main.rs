@@ -25,7 +25,12 @@ struct Recipe {
 }
 
 const RECIPES: [Recipe; 10] = [
-    Recipe { name: "setup", arguments: "", about: "make target/test-venv, the Python that tests use", run: setup::run },
+    Recipe {
+        name: "setup",
+        arguments: "",
+        about: "install what tests use: target/test-venv, SoftHSM",
+        run: setup::run,
+    },
     Recipe { name: "check", arguments: "", about: "formatting, lints, documentation, licences", run: check::run },
     Recipe { name: "test", arguments: "", about: "all tests, at most 25 minutes on 2 cores", run: test::run },
     Recipe {

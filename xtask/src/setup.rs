@@ -1,6 +1,7 @@
-//! The Python environment that some tests run: other people's implementations, to check ours against.
+//! What some tests run: a Python environment, with other people's implementations to check ours against, and SoftHSM.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -9,7 +10,44 @@ use crate::steps::{Steps, succeeds};
 
 const REQUIREMENTS: &str = "tests/requirements.txt";
 
+/// Where the distributions put SoftHSM's library. `tests/kms_pkcs11.rs` looks there too.
+const SOFTHSM: [&str; 6] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+    "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/pkcs11/libsofthsm2.so",
+];
+
 pub(crate) fn run(_: &[String]) -> Result {
+    softhsm()?;
+    python()
+}
+
+/// A token in software, for what is said to hardware security modules.
+fn softhsm() -> Result {
+    if SOFTHSM.iter().any(|library| Path::new(library).exists()) {
+        return Ok(());
+    }
+    let user = Command::new("id").arg("-u").output();
+    let is_root = user.is_ok_and(|user| user.stdout.trim_ascii() == b"0");
+    if !is_root || !succeeds(Command::new("apt-get").arg("--version")) {
+        return Err("the tests need SoftHSM 2. To install it: `sudo apt-get install softhsm2` (Debian, Ubuntu), \
+                    `dnf install softhsm` (Fedora), `brew install softhsm` (macOS)"
+            .to_owned());
+    }
+    let mut steps = Steps::default();
+    let install = ["install", "--yes", "--no-install-recommends", "softhsm2"];
+    if !succeeds(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")) {
+        // The lists of packages may be missing, as in containers, or old.
+        steps.run("fetch the lists of packages", Command::new("apt-get").arg("update"))?;
+        steps.run("install SoftHSM", Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    Ok(())
+}
+
+fn python() -> Result {
     let Ok(requirements) = fs::read(REQUIREMENTS) else {
         println!("There is no {REQUIREMENTS}, so no test needs Python: nothing to set up.");
         return Ok(());

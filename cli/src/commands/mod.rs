@@ -53,7 +53,8 @@ async fn open(engine: &Engine, url: &Location, keys: &ReaderKeys) -> Result<Read
     let demands = keys.demands()?;
     let object = url.object()?;
     let trusted = keys.keys.trusted(&Home::find()?).await?;
-    let reader = engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))?;
+    let reader =
+        engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))?;
     if let Some(recipient) = output::opened_with(&reader) {
         tracing::info!("opened with the {} key {}", recipient.kms, output::printable(&recipient.key));
     }

@@ -11,10 +11,15 @@ mod aes_gcm_stream;
 mod aws_lc;
 #[cfg(any(feature = "portable", feature = "aes-gcm-stream"))]
 mod hkdf;
+#[cfg(feature = "aws-lc-rs")]
+mod oaep;
 #[cfg(feature = "portable")]
 mod portable;
 #[cfg(feature = "ring")]
 mod ring;
+
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) use oaep::{OaepPrivateKey, OaepPublicKey};
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring", feature = "portable", feature = "aes-gcm-stream")))]
 compile_error!("sealift needs a library for AES-256-GCM: enable the feature `aws-lc-rs`, `ring` or `portable`");
