@@ -18,6 +18,7 @@ use sealift::kms::vault::VaultKms;
 use sealift::{ErrorKind, KmsService};
 
 use crate::exit::{Failure, Result};
+use crate::home::unavailable;
 
 /// What the program does with a service, or the error if it was built without.
 macro_rules! built_in {
@@ -29,6 +30,7 @@ macro_rules! built_in {
         result
     }};
 }
+
 /// A key as the user named it, `[SERVICE:]KEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedKey<'a> {
@@ -78,11 +80,11 @@ impl<'a> NamedKey<'a> {
             }
             KmsService::Pkcs11 => built_in!("pkcs11", KmsService::Pkcs11, token_key(self.key)),
             KmsService::Rsa => {
-                let escrow = RsaEscrow::read(self.key)?;
+                let escrow = RsaEscrow::read(self.key).map_err(unavailable)?;
                 let id = escrow.id().to_owned();
                 Ok((Arc::new(escrow), id))
             }
-            KmsService::Local | KmsService::KeyFile => Err(not_built_in(self.service)),
+            _ => Err(not_built_in(self.service)),
         }
     }
 
@@ -117,11 +119,11 @@ impl<'a> NamedKey<'a> {
                 Ok((kms, only(id)))
             }),
             KmsService::Rsa => {
-                let escrow = RsaEscrow::read_private(self.key)?;
+                let escrow = RsaEscrow::read_private(self.key).map_err(unavailable)?;
                 let id = escrow.id().to_owned();
                 Ok((Arc::new(escrow), only(id)))
             }
-            KmsService::Local | KmsService::KeyFile => Err(not_built_in(self.service)),
+            _ => Err(not_built_in(self.service)),
         }
     }
 

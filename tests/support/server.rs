@@ -1,5 +1,7 @@
 //! Other people's servers, for the test that starts them: on a free port of this machine, gone when dropped.
 
+#![allow(dead_code, reason = "no test file uses all of it")]
+
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -53,7 +55,6 @@ impl Server {
     }
 
     /// The directory it works in, removed with it.
-    #[allow(dead_code)]
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -115,7 +116,6 @@ pub(crate) fn http_status(port: u16, method: &str, path: &str) -> Option<u16> {
 ///
 /// # Panics
 /// If it is not there.
-#[allow(dead_code)]
 pub(crate) fn python_package_file(path: &str) -> PathBuf {
     let lib = crate::support::python().parent().and_then(Path::parent).expect("a virtual environment").join("lib");
     let versions = fs::read_dir(&lib).into_iter().flatten().flatten();

@@ -1,5 +1,7 @@
 //! A server that answers as a test tells it: what other people's servers do only on bad days.
 
+#![allow(dead_code, reason = "no test file uses all of it")]
+
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -25,7 +27,6 @@ impl Reply {
 
 /// A request it got.
 #[derive(Clone, Debug)]
-#[allow(dead_code)]
 pub(crate) struct Request {
     /// Such as `POST /path HTTP/1.1`.
     pub(crate) line: String,
@@ -67,7 +68,6 @@ impl Stub {
     }
 
     /// Gives `reply` from now on.
-    #[allow(dead_code)]
     pub(crate) fn answer_from_now_on(&self, reply: Reply) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).replies = [reply].into();
     }
