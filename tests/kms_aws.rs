@@ -30,12 +30,16 @@ use stub::{Reply, Stub};
 /// It refuses ciphertexts that were altered as AWS does, and lets disabled keys be used.
 fn moto() -> Server {
     // As it is, it authenticates a context's names and values one behind the other, so that `ab=c` is `a=bc`.
-    const SCRIPT: &str = "import json\n\
-                          import moto.kms.utils as utils\n\
-                          from moto.server import main\n\
-                          assert utils._serialize_encryption_context({}) == b''\n\
-                          utils._serialize_encryption_context = lambda pairs: json.dumps(pairs, sort_keys=True).encode()\n\
-                          main()";
+    const SCRIPT: &str = "\
+import json
+import moto.kms.utils as utils
+from moto.server import main
+assert utils._serialize_encryption_context({}) == b''
+def serialize(encryption_context):
+    return json.dumps(encryption_context, sort_keys=True).encode()
+utils._serialize_encryption_context = serialize
+main()
+";
     let start = |port: u16, _: &Path| {
         let mut command = Command::new(support::python());
         command.args(["-c", SCRIPT, "-H", "127.0.0.1", "-p", &port.to_string()]);
