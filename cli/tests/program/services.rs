@@ -1,6 +1,8 @@
 //! Key services other than the local key store, as `--kms-key` names them. Each service's own tests are the library's.
 
 use std::ffi::OsString;
+use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -94,6 +96,50 @@ fn a_key_of_vault_seals_and_opens() {
 }
 
 #[test]
+fn a_key_of_alibaba_cloud_seals_and_opens() {
+    let answer = json!({ "KeyId": "key-1", "KeyVersionId": "v", "Plaintext": DATA_KEY, "CiphertextBlob": "AAAA" });
+    let aliyun = Stub::start([Reply::json(200, answer.to_string())]);
+    let sandbox = Sandbox::new();
+    let plain = sandbox.random_file("src", 1000);
+    let url = aliyun.url();
+    let env = [
+        ("SEALIFT_ALIYUN_KMS_ENDPOINT", url.as_str()),
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "test"),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "test"),
+    ];
+    let arn = "acs:kms:cn-hangzhou:1:key/key-1";
+    let put = run(&sandbox, &env, &["put", "src", "obj", "--json", "--kms-key", arn]).expect(0);
+    assert_eq!(put.json()["data_keys"], json!([{ "kms": "aliyun", "key": "key-1" }]));
+    for (n, name) in [arn, "aliyun:key-1", "aliyun:any"].into_iter().enumerate() {
+        let cat = run(&sandbox, &env, &["cat", "obj", "--kms-key", name]).expect(0);
+        assert_eq!((cat.bytes(), aliyun.requests().len()), (&plain[..], n + 2), "{name}");
+    }
+    run(&sandbox, &env, &["cat", "obj", "--kms-key", "aliyun:key-2"]).expect_error(5, "key-1");
+}
+
+#[test]
+fn an_escrow_key_seals_and_its_private_half_opens() {
+    let sandbox = Sandbox::new();
+    let plain = sandbox.random_file("src", 1000);
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).current_dir(sandbox.path(".")).output();
+        let output = output.expect("openssl runs: install it with `apt-get install openssl`, or your system's like");
+        assert!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "private.pem"]);
+    openssl(&["pkey", "-in", "private.pem", "-pubout", "-out", "escrow.pem"]);
+    let keys = ["--kms-key", "alias/default", "--kms-key", "rsa:escrow.pem"];
+    let put = run(&sandbox, &[], &[&["put", "src", "obj", "--json"], &keys[..]].concat()).expect(0).json();
+    assert_eq!(put["data_keys"][1]["kms"], "rsa");
+    assert_eq!(run(&sandbox, &[], &["cat", "obj"]).expect(0).bytes(), plain);
+    // The machine is lost, its key store with it.
+    fs::remove_dir_all(sandbox.path("home")).unwrap();
+    run(&sandbox, &[], &["cat", "obj", "--kms-key", "rsa:escrow.pem"]).expect_error(5, "private");
+    let get = run(&sandbox, &[], &["get", "obj", "out", "--json", "--kms-key", "rsa:private.pem"]).expect(0).json();
+    assert_eq!((sandbox.read("out"), &get["opened_with"]), (plain, &put["data_keys"][1]));
+}
+
+#[test]
 fn s26_a_service_that_refuses_is_5_and_nothing_is_sent_to_the_store() {
     let refused = json!({ "__type": "DisabledException", "message": "is disabled" });
     let aws = Stub::start([Reply::json(400, refused.to_string())]);
@@ -122,7 +168,7 @@ fn what_is_missing_to_use_a_service_is_said() {
         ("aliyun:key-x", 5, "ALIBABA_CLOUD"),
         ("rsa:not-a-key", 5, "not-a-key"),
         ("rsa:missing", 5, "missing"),
-        ("pkcs11:token=t;object=k", 5, "pkcs11"),
+        ("pkcs11:token=t;object=k", 2, "module-path"),
     ] {
         let run = run(&sandbox, &[], &["put", "src", "store/obj", "--kms-key", key]);
         let stderr = run.stderr();
