@@ -61,7 +61,7 @@ impl<'a> NamedKey<'a> {
 
     /// The service and what it calls the key, to seal for it. `connected` is a client for another key of the same service.
     pub(crate) fn connect(self, connected: Option<&Arc<dyn Kms>>) -> Result<(Arc<dyn Kms>, String)> {
-        if self.key == ANY && self.has_many_keys() {
+        if self.is_any() && self.has_many_keys() {
             let message = format!("`{}:any` is for reading; to seal, name one key", self.service);
             return Err(Failure::new(ErrorKind::InvalidInput, message));
         }
@@ -93,17 +93,16 @@ impl<'a> NamedKey<'a> {
     /// Envelopes come from the store, which could name a key of its own. So only keys that the user named are tried, or any if the user
     /// said that; names that are not what envelopes call a key are looked up in the service first.
     pub(crate) async fn trusted(self) -> Result<(Arc<dyn Kms>, TrustedKeys)> {
-        let any = self.key == ANY;
         match self.service {
             KmsService::Aws => built_in!("aws-kms", KmsService::Aws, {
                 let kms = AwsKms::from_env();
-                let keys = if any { TrustedKeys::Any } else { only(kms.key_id(self.key).await?) };
+                let keys = if self.is_any() { TrustedKeys::Any } else { only(kms.key_id(self.key).await?) };
                 Ok((over_network(kms), keys))
             }),
             KmsService::Aliyun => built_in!("aliyun-kms", KmsService::Aliyun, {
                 let kms = AliyunKms::from_env()?;
                 let keys = match self.key.rsplit_once(":key/") {
-                    _ if any => TrustedKeys::Any,
+                    _ if self.is_any() => TrustedKeys::Any,
                     Some((_, id)) => only(id.to_owned()),
                     None if self.key.contains("alias/") => only(kms.key_id(self.key).await?),
                     None => only(self.named()),
@@ -111,7 +110,7 @@ impl<'a> NamedKey<'a> {
                 Ok((over_network(kms), keys))
             }),
             KmsService::Vault => built_in!("vault-kms", KmsService::Vault, {
-                let keys = if any { TrustedKeys::Any } else { only(VaultKms::key_id(self.key)?) };
+                let keys = if self.is_any() { TrustedKeys::Any } else { only(VaultKms::key_id(self.key)?) };
                 Ok((over_network(VaultKms::from_env()?), keys))
             }),
             KmsService::Pkcs11 => built_in!("pkcs11", KmsService::Pkcs11, {
@@ -130,6 +129,10 @@ impl<'a> NamedKey<'a> {
     /// Whether it can be given again, as it is, to read what was sealed for it.
     pub(crate) fn reads(self) -> bool {
         self.service != KmsService::Rsa
+    }
+
+    fn is_any(self) -> bool {
+        self.key == ANY
     }
 
     /// Whether one client serves all keys of the service; elsewhere the name says which token or file.
