@@ -58,9 +58,12 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let part = 16 * KIB * (1 + rng.below(8));
+        // Mostly small. One longer than a stripe is sealed while it is sent where memory is short, or straight into the store.
+        let longer = if rng.chance(10) { 1 << 20 } else { 0 };
+        let part = longer + 16 * KIB * (1 + rng.below(8));
         // Around every edge there is: chunks, parts, nothing at all.
         let len = match rng.below(8) {
+            _ if longer > 0 => part * (1 + rng.below(3)) + rng.below(part),
             0 => 0,
             1 => 1 + rng.below(100),
             2 => part * rng.below(6),

@@ -163,8 +163,8 @@ impl EngineBuilder {
             return Err(Error::new(ErrorKind::InvalidInput, "an engine has 1 to 1,024 threads"));
         }
         let workers = workers::Workers::start(if self.simulation.is_some() { 0 } else { threads })?;
-        // A worker has a block of its own, and a stripe of a stream's plaintext may wait for it; one more is being read.
-        let overhead = threads as u64 * (workers::BLOCK + STRIPE) as u64 + STRIPE as u64;
+        // A worker has memory of its own, and a stripe of a stream's plaintext may wait for it; one more is being read.
+        let overhead = threads as u64 * (workers::Scratch::LEN + STRIPE) as u64 + STRIPE as u64;
         let credits = self.memory_budget.saturating_sub(overhead) / SEALED_STRIPE as u64;
         if credits < 4 {
             let needed = (overhead + 4 * SEALED_STRIPE as u64).div_ceil(1 << 20);

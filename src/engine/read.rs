@@ -463,11 +463,11 @@ impl Stripe {
         for (n, block) in blocks.enumerate() {
             let last = self.last && n + 1 == count;
             let chunk = self.first_chunk + (n * (BLOCK / CHUNK)) as u64;
-            let len = self.open(chunk, block, last, scratch)?;
+            let len = self.open(chunk, block, last, &mut scratch.plain)?;
             let from = skip.min(len);
             let to = len.min(from + left);
             if from < to {
-                take(at, scratch.get(from..to).unwrap_or_default())?;
+                take(at, scratch.plain.get(from..to).unwrap_or_default())?;
             }
             skip -= from;
             left -= to - from;

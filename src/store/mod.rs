@@ -2,6 +2,7 @@
 
 pub mod conformance;
 mod dir;
+mod direct;
 mod discard;
 mod memory;
 
@@ -20,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::types::{Attempt, ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 
 pub use dir::DirStore;
+pub use direct::{DirectStore, PartSink};
 pub use discard::DiscardStore;
 pub use memory::MemoryStore;
 
@@ -80,6 +82,12 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// Segments of a payload that is [produced](Payload::produced) while it is sent hold the sender's memory: send or copy each and drop it
     /// before waiting for more than a few, or the next may never come.
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>>;
+
+    /// This store as one that the sealing threads write to themselves, if it is one. Files and other sources that can be read at
+    /// any offset are then uploaded that way, and [`put_part`](Self::put_part) takes the rest.
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        None
+    }
 
     /// Makes the object of the listed parts, ascending by number, and publishes it.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use sealift::store::{
-    CompletedPart, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, Payload, Properties,
-    PutCondition, PutPart, StoredPart, Upload,
+    CompletedPart, DirectStore, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, PartSink,
+    Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
 };
-use sealift::{ByteRange, ETag, Error, ErrorKind, ObjectKey, Result, Retry, UploadId};
+use sealift::{Attempt, ByteRange, ETag, Error, ErrorKind, ObjectKey, PartNumber, Result, Retry, UploadId};
 use tokio::sync::watch;
 
 /// SplitMix64: small, and the same everywhere.
@@ -74,6 +74,9 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct SimStore {
     inner: MemoryStore,
+    /// To be kept by parts that are being written. Half of the seeds make a store that is written to directly.
+    me: Weak<Self>,
+    is_direct: bool,
     rng: Mutex<Rng>,
     faults: Mutex<Faults>,
     requests: AtomicU64,
@@ -85,8 +88,10 @@ pub struct SimStore {
 
 impl SimStore {
     pub fn new(seed: u64, limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             inner: MemoryStore::with_limits(limits),
+            me: me.clone(),
+            is_direct: seed.is_multiple_of(2),
             rng: Mutex::new(Rng::new(seed)),
             faults: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -151,7 +156,6 @@ impl SimStore {
             self.died.send_replace(true);
             return std::future::pending().await;
         }
-        let transient = |what: &'static str| Error::new(ErrorKind::Timeout, what).with_retry(Retry::Yes);
         if self.chance(faults.fail) {
             return Err(transient("simulated: the request failed"));
         }
@@ -174,6 +178,56 @@ impl SimStore {
             assert!(same, "two different sealings under one salt");
         }
         sent.insert(*salt, bytes.clone());
+    }
+}
+
+/// A part that is gathered piece by piece, and then put as any other.
+struct Gathered {
+    store: Arc<SimStore>,
+    upload: Upload,
+    number: PartNumber,
+    offset: u64,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl DirectStore for SimStore {
+    fn begin_part<'a>(
+        &'a self,
+        upload: &'a Upload,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        let fail = self.faults.lock().unwrap().fail;
+        let failed = self.chance(fail);
+        let store = self.me.upgrade().unwrap();
+        Box::pin(async move {
+            if failed {
+                return Err(transient("simulated: the part could not be begun"));
+            }
+            let bytes = Mutex::new(vec![0; len as usize]);
+            Ok(Arc::new(Gathered { store, upload: upload.clone(), number, offset, bytes }) as Arc<dyn PartSink>)
+        })
+    }
+}
+
+impl PartSink for Gathered {
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        let fail = self.store.faults.lock().unwrap().fail;
+        if self.store.chance(fail / 4) {
+            return Err(transient("simulated: a piece could not be written"));
+        }
+        let at = at as usize;
+        self.bytes.lock().unwrap()[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Arc<Self>) -> BoxFuture<'static, Result<ETag>> {
+        Box::pin(async move {
+            let payload = Payload::held(vec![std::mem::take(&mut *self.bytes.lock().unwrap()).into()]);
+            let part = PutPart { number: self.number, attempt: Attempt(1), offset: Some(self.offset), payload };
+            self.store.put_part(&self.upload, part).await
+        })
     }
 }
 
@@ -218,6 +272,10 @@ impl MultipartStore for SimStore {
             part.payload = Payload::held(vec![bytes.into()]);
             self.inner.put_part(upload, part).await
         }))
+    }
+
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        self.is_direct.then_some(self)
     }
 
     fn complete<'a>(
@@ -298,4 +356,8 @@ impl MultipartStore for SimStore {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         self.inner.list(prefix)
     }
+}
+
+fn transient(what: &'static str) -> Error {
+    Error::new(ErrorKind::Timeout, what).with_retry(Retry::Yes)
 }

@@ -17,6 +17,7 @@ use self::body::Body;
 use self::layout::{Place, Staging, cannot};
 use self::list::Entry;
 use self::staging::{PartFile, PartTurn};
+use super::direct::{DirectStore, PartSink, Written};
 use super::{
     CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
     PutPart, StoredPart, Upload,
@@ -185,6 +186,10 @@ impl MultipartStore for DirStore {
         })
     }
 
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        Some(self)
+    }
+
     fn complete<'a>(
         &'a self,
         upload: &'a Upload,
@@ -342,6 +347,40 @@ impl MultipartStore for DirStore {
     }
 }
 
+impl DirectStore for DirStore {
+    fn begin_part<'a>(
+        &'a self,
+        upload: &'a Upload,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        Box::pin(async move {
+            let (place, staging) = self.staging(upload)?;
+            let file = blocking(move || PartTurn::wait(&place, staging, number)?.begin(Some(offset))).await;
+            let file = file.map_err(|error| error.with_part(number))?;
+            Ok(Arc::new(InPlace { file, written: Written::new(len) }) as Arc<dyn PartSink>)
+        })
+    }
+}
+
+/// A part that is written in place, by whoever has a piece of it. Its turn ends with the last write.
+struct InPlace {
+    file: PartFile,
+    written: Written,
+}
+
+impl PartSink for InPlace {
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.written.add(at, bytes)?;
+        write_at(&self.file, at, bytes)
+    }
+
+    fn finish(self: Arc<Self>) -> BoxFuture<'static, Result<ETag>> {
+        blocking(move || self.file.finish(self.written.all()?)).boxed()
+    }
+}
+
 /// A file that a payload goes into.
 trait Target: Send + Sync + 'static {
     fn file(&self) -> (&File, &Path);
@@ -415,18 +454,13 @@ async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
     while let Some(batch) = batches.next().await {
         let target = Arc::clone(&target);
         sent = blocking(move || {
-            use std::os::unix::fs::FileExt as _;
-
-            let (file, path) = target.file();
             for segment in batch {
                 let segment = segment?;
                 let end = sent + segment.len() as u64;
                 if end > len {
                     return Err(Payload::wrong_length(len, end));
                 }
-                let at = target.start().checked_add(sent).filter(|at| i64::try_from(*at).is_ok());
-                let at = at.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "no file is that long"))?;
-                file.write_all_at(&segment, at).map_err(cannot("write", path))?;
+                write_at(target.as_ref(), sent, &segment)?;
                 sent = end;
             }
             Ok(sent)
@@ -437,6 +471,16 @@ async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
         return Err(Payload::wrong_length(len, sent));
     }
     Ok(())
+}
+
+/// Writes `bytes` at `at`, counted from the target's start.
+fn write_at(target: &impl Target, at: u64, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+
+    let at = target.start().checked_add(at).filter(|at| i64::try_from(*at).is_ok());
+    let at = at.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "no file is that long"))?;
+    let (file, path) = target.file();
+    file.write_all_at(bytes, at).map_err(cannot("write", path))
 }
 
 fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
