@@ -84,6 +84,7 @@ pub struct SimStore {
     /// Every sealing that was ever sent, by its salt: the same salt must mean the same bytes.
     sent: Mutex<HashMap<[u8; 24], Bytes>>,
     completes: AtomicU64,
+    direct_parts: AtomicU64,
 }
 
 impl SimStore {
@@ -98,6 +99,7 @@ impl SimStore {
             died: watch::Sender::new(false),
             sent: Mutex::default(),
             completes: AtomicU64::new(0),
+            direct_parts: AtomicU64::new(0),
         })
     }
 
@@ -121,6 +123,11 @@ impl SimStore {
     /// How often a Complete took effect.
     pub fn completes(&self) -> u64 {
         self.completes.load(Ordering::Relaxed)
+    }
+
+    /// How often a part was begun to be written directly.
+    pub fn direct_parts(&self) -> u64 {
+        self.direct_parts.load(Ordering::Relaxed)
     }
 
     pub async fn open_uploads(&self) -> usize {
@@ -198,6 +205,7 @@ impl DirectStore for SimStore {
         offset: u64,
         len: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        self.direct_parts.fetch_add(1, Ordering::Relaxed);
         let fail = self.faults.lock().unwrap().fail;
         let failed = self.chance(fail);
         let store = self.me.upgrade().unwrap();
