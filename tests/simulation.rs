@@ -173,7 +173,7 @@ impl World {
 fn s2_parts_that_fail_on_their_way_straight_into_a_store_are_sealed_anew() {
     for_seeds(20, async |seed| {
         let mut world = World::new(seed);
-        world.plain = world.rng.bytes(5 << 20);
+        world.plain = world.rng.bytes(6 << 20);
         world.part = (1 << 20) + 16 * KIB;
         std::fs::write(world.source_path(), &world.plain).unwrap();
         world.engine = Engine::builder().threads(1).memory_budget(64 << 20).simulation(seed).build().unwrap();
@@ -184,8 +184,9 @@ fn s2_parts_that_fail_on_their_way_straight_into_a_store_are_sealed_anew() {
         world.upload_or_resume().await.unwrap();
         world.store.set_faults(Faults::default());
         world.assert_whole().await;
-        let parts = world.plain.len().div_ceil(world.part as usize) as u64;
-        assert!(world.store.direct_parts() >= parts, "{} of {parts}", world.store.direct_parts());
+        // But for the last part, which is shorter than a stripe; and hardly a seed lets all of them through at once.
+        let (begun, parts) = (world.store.direct_parts(), world.plain.len() as u64 / world.part);
+        assert!(begun >= parts, "{begun} of {parts}");
     });
 }
 
