@@ -637,7 +637,7 @@ impl Model {
             self.lose_material();
         }
         if count_down(&mut self.deletion) {
-            self.state = None;
+            (self.state, self.deletion) = (None, None);
         }
     }
 
@@ -779,7 +779,7 @@ fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(cases()) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn any_sequence_of_operations_does_what_the_model_says(
