@@ -24,7 +24,7 @@ use crate::types::{EncryptionContext, KmsService, WrappedKey};
 ///
 /// # Errors
 /// All methods return [`KeyUnavailable`](crate::ErrorKind::KeyUnavailable) where the CMK is unknown, in a state that forbids the
-/// operation (then with [`key_state`](crate::Error::key_state)), or the service cannot be reached, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
+/// operation, or the service cannot be reached, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
 /// open: the same error whether key, context or blob is the wrong one.
 pub trait Kms: Send + Sync {
     /// Which service this is; [`WrappedKey::kms`] of everything it wraps.
