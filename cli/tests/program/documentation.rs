@@ -2,7 +2,7 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 34] = [
     &["put"],
     &["get"],
     &["cat"],
@@ -16,7 +16,24 @@ const COMMANDS: [&[&str]; 17] = [
     &["uploads", "resume"],
     &["uploads", "abort"],
     &["data-key"],
+    &["kms", "create-key"],
+    &["kms", "describe-key"],
     &["kms", "list-keys"],
+    &["kms", "enable-key"],
+    &["kms", "disable-key"],
+    &["kms", "schedule-key-deletion"],
+    &["kms", "cancel-key-deletion"],
+    &["kms", "rotate-key"],
+    &["kms", "update-description"],
+    &["kms", "tag-key"],
+    &["kms", "untag-key"],
+    &["kms", "create-alias"],
+    &["kms", "update-alias"],
+    &["kms", "delete-alias"],
+    &["kms", "list-aliases"],
+    &["kms", "get-parameters-for-import"],
+    &["kms", "import-key-material"],
+    &["kms", "delete-key-material"],
     &["kms", "export-backup"],
     &["kms", "import-backup"],
     &["completions"],
@@ -62,13 +79,20 @@ fn help_names_every_flag() {
         "--verbose",
     ];
     let reader = ["--kms-key", "--key-file", "--encryption-context", "--bound"];
-    let flags: [(&[&str], &[&str]); 8] = [
+    let import = ["--import-token", "--encrypted-key-material", "--expires", "base64", "RFC 3339", "--json"];
+    let parameters =
+        ["--wrapping-algorithm", "--wrapping-key-spec", "--public-key-out", "--import-token-out", "RSA_4096", "--json"];
+    let flags: [(&[&str], &[&str]); 12] = [
         (&["put"], &put),
         (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
         (&["cat"], &["--range"]),
         (&["verify"], &["--against"]),
         (&["cp"], &["--if-not-exists"]),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
+        (&["kms", "create-key"], &["--origin", "--description", "--tag", "--json"]),
+        (&["kms", "schedule-key-deletion"], &["--days", "7 to 30", "--json"]),
+        (&["kms", "get-parameters-for-import"], &parameters),
+        (&["kms", "import-key-material"], &import),
         (&["kms", "export-backup"], &["--passphrase-file", "SEALIFT_BACKUP_PASSPHRASE"]),
         (&["man"], &["--out-dir"]),
     ];
@@ -89,7 +113,12 @@ fn help_names_every_flag() {
 fn documents_name_commands_that_exist() {
     let sandbox = Sandbox::new();
     let mut named = std::collections::BTreeSet::new();
-    for text in [include_str!("../../../README.md"), include_str!("../../../docs/performance.md")] {
+    for text in [
+        include_str!("../../../README.md"),
+        include_str!("../../../docs/performance.md"),
+        include_str!("../../../docs/byok.md"),
+        include_str!("../../../docs/keys.md"),
+    ] {
         for rest in text.split("sealift ").skip(1) {
             let words = |c: char| !(c.is_ascii_lowercase() || c == '-' || c == ' ');
             let mut words = rest.split(words).next().unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -109,7 +138,7 @@ fn completions_know_the_commands() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = sandbox.run(&["completions", shell]).expect(0).stdout();
-        for word in ["export-backup", "if-not-exists", "data-key"] {
+        for word in ["export-backup", "if-not-exists", "data-key", "import-key-material", "RSAES_OAEP_SHA_1"] {
             assert!(text.contains(word), "{shell}: {word}");
         }
     }

@@ -6,5 +6,7 @@ mod contracts;
 mod documentation;
 mod interrupted;
 mod keys;
+mod kms;
 mod objects;
 mod support;
+mod walk_through;
