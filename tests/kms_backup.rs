@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use futures::FutureExt as _;
 use sealift::kms::Kms as _;
 use sealift::kms::backup::{self, SecretString};
-use sealift::kms::local::{LocalKms, RootKey, RootKeySource};
+use sealift::kms::local::{CreateKey, LocalKms, RootKey, RootKeySource};
 use sealift::{DataKey, EncryptionContext, Error, ErrorKind, Result, WrappedKey};
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ fn entries(dir: &Path) -> usize {
 #[test]
 fn what_was_wrapped_before_opens_after() {
     let (_home, dir, kms) = store();
-    let second = kms.create_key().unwrap();
+    let second = kms.create_key(CreateKey::default()).unwrap();
     kms.create_alias("alias/second", &second.key_id).unwrap();
     let wrapped = [generate(&kms, "alias/default"), generate(&kms, "alias/second")];
     let keys = kms.list_keys().unwrap();
@@ -78,7 +78,7 @@ fn what_was_wrapped_before_opens_after() {
         for (data_key, wrapped) in &wrapped {
             assert_eq!(unwrap(&kms, wrapped).unwrap(), *data_key);
         }
-        kms.create_key().unwrap();
+        kms.create_key(CreateKey::default()).unwrap();
     }
 }
 
@@ -158,7 +158,7 @@ fn what_a_backup_holds_is_checked() {
 fn an_import_replaces_nothing() {
     let (home, dir, kms) = store();
     let backup = export(&kms);
-    let (_, wrapped) = generate(&kms, &kms.create_key().unwrap().key_id);
+    let (_, wrapped) = generate(&kms, &kms.create_key(CreateKey::default()).unwrap().key_id);
     let error = failure(backup::import(backup.as_slice(), passphrase(), &dir));
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     unwrap(&kms, &wrapped).unwrap();
@@ -174,7 +174,7 @@ fn an_import_replaces_nothing() {
 #[test]
 fn a_store_that_lacks_a_key_is_not_backed_up() {
     let (_home, dir, kms) = store();
-    let key = kms.create_key().unwrap();
+    let key = kms.create_key(CreateKey::default()).unwrap();
     fs::remove_file(dir.join(format!("keys/{}.json", key.key_id))).unwrap();
     let mut file = Vec::new();
     let error = failure(backup::export(&kms, passphrase(), &mut file));

@@ -131,6 +131,7 @@ mod seal;
 mod tests;
 
 pub use backend::Backend;
+pub(crate) use backend::rsa_decrypt;
 pub use cobblestone::{
     CHUNK, HEADER, MAX_CHUNKS, SEALED_CHUNK, SEALED_STRIPE, STRIPE, STRIPE_CHUNKS, TAG, plain_len, sealed_len,
 };

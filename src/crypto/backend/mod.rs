@@ -15,6 +15,7 @@ mod hkdf;
 mod portable;
 #[cfg(feature = "ring")]
 mod ring;
+pub(crate) mod rsa_decrypt;
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring", feature = "portable", feature = "aes-gcm-stream")))]
 compile_error!("sealift needs a library for AES-256-GCM: enable the feature `aws-lc-rs`, `ring` or `portable`");
