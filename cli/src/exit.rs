@@ -132,7 +132,7 @@ fn next_step(state: KeyState, key: &str) -> Option<String> {
         KeyState::Disabled => Some(format!("to use it again: sealift kms enable-key {key}")),
         KeyState::PendingDeletion => Some(format!("to keep it: sealift kms cancel-key-deletion {key}")),
         KeyState::PendingImport => Some(format!(
-            "to import its material (if it had some, the same): sealift kms get-parameters-for-import {key}, \
+            "to import its material, the same if it had any: sealift kms get-parameters-for-import {key}, \
              then sealift kms import-key-material {key}"
         )),
         _ => None,

@@ -20,24 +20,24 @@ Examples:
   sealift kms create-key --origin external     your own key material: import it next";
 
 const GET_PARAMETERS: &str = "\
-Example:
-  sealift kms get-parameters-for-import alias/ours --public-key-out public.der --import-token-out import-token
-  openssl pkeyutl -encrypt -pubin -keyform DER -inkey public.der -in material -out material.wrapped \\
-      -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256
-  sealift kms import-key-material alias/ours --import-token import-token --encrypted-key-material material.wrapped
-
-where `material` holds exactly 32 bytes.";
+Example, where `material` holds exactly 32 bytes:
+  sealift kms get-parameters-for-import alias/ours \\
+      --public-key-out public.der --import-token-out import-token
+  openssl pkeyutl -encrypt -pubin -keyform DER -inkey public.der \\
+      -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256 \\
+      -in material -out material.wrapped
+  sealift kms import-key-material alias/ours \\
+      --import-token import-token --encrypted-key-material material.wrapped";
 
 const IMPORT: &str = "\
 How the files are read:
-  A file that is standard base64 with its padding, line breaks and other white space aside, is decoded.
-  A file with any byte that is not text is taken as it is. What comes raw, a token or wrapped key
-  material, is hundreds of bytes that look random, so neither is ever taken for the other.
-  Other text, such as hex or PEM, is refused.
+  A file of text is taken for standard base64 with padding, line breaks and other white space aside;
+  text that is none, such as PEM, is refused. A file with any other byte is taken as it is. What is
+  raw, a token or wrapped material, has hundreds of bytes like random ones and is never mere text.
 
 Example:
-  sealift kms import-key-material alias/ours --import-token import-token --encrypted-key-material material.wrapped \\
-      --expires 2030-01-01T00:00:00Z";
+  sealift kms import-key-material alias/ours --expires 2030-01-01T00:00:00Z \\
+      --import-token import-token --encrypted-key-material material.wrapped";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Kms {

@@ -120,9 +120,9 @@ impl Key {
     }
 
     fn line(&self) -> String {
-        let aliases = self.aliases.join(" ");
+        let aliases = if self.aliases.is_empty() { "-".to_owned() } else { self.aliases.join(" ") };
         let line = format!(
-            "{}  {:15}  {:8}  {}  {}  {aliases}",
+            "{}  {:15}  {:8}  {}  {aliases}  {}",
             self.key_id,
             self.key_state,
             self.origin,

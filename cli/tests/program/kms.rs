@@ -161,7 +161,10 @@ fn a_key_is_one_flat_object() {
     assert_eq!(store.json(&["describe-key", id]), key);
     assert!(store.json(&["list-keys"]).as_array().unwrap().contains(&key));
     let external = store.json(&["create-key", "--origin", "external"]);
-    assert_eq!((&external["key_state"], &external["origin"]), (&Value::from("PendingImport"), &Value::from("external")));
+    assert_eq!(
+        (&external["key_state"], &external["origin"]),
+        (&Value::from("PendingImport"), &Value::from("external"))
+    );
     assert!(external["primary_key_version"].is_null());
 
     // What changes a key prints what it is then.
@@ -289,7 +292,10 @@ fn parameters_come_as_files_or_as_json() {
         ["import_token", "key_id", "public_key", "token_expire_time", "wrapping_algorithm", "wrapping_key_spec"];
     assert_eq!(BTreeSet::from_iter(names), BTreeSet::from(expected));
     assert_eq!(parameters["key_id"], id.as_str());
-    assert_eq!((&parameters["wrapping_algorithm"], &parameters["wrapping_key_spec"]), (&Value::from("RSAES_OAEP_SHA_256"), &Value::from("RSA_3072")));
+    assert_eq!(
+        (&parameters["wrapping_algorithm"], &parameters["wrapping_key_spec"]),
+        (&Value::from("RSAES_OAEP_SHA_256"), &Value::from("RSA_3072"))
+    );
     is_time(&parameters["token_expire_time"]);
 
     // What JSON has in base64 works as a file, as it is and decoded.
@@ -412,7 +418,8 @@ fn s26_expired_material_closes_objects_and_the_same_opens_them() {
     let id = store.create("external");
     store.import(&id, &noise(32));
     store.put(&id, "obj").expect(0);
-    let import = |expires: &str| store.kms(&[&["import-key-material", &id], &FILES[..], &["--expires", expires]].concat());
+    let import =
+        |expires: &str| store.kms(&[&["import-key-material", &id], &FILES[..], &["--expires", expires]].concat());
 
     let later = time(Duration::from_secs(1000));
     import(&later).expect(0);
@@ -512,8 +519,18 @@ fn no_secret_shows() {
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let list: Vec<_> = secret.iter().map(u8::to_string).collect();
         // A few bytes of it would be too many.
-        for form in [&secret[..8], hex[..12].as_bytes(), hex[..12].to_uppercase().as_bytes(), &STANDARD.encode(&secret).as_bytes()[..12], list[..6].join(", ").as_bytes()] {
-            assert!(!said.windows(form.len()).any(|window| window == form), "{what} shows, as {}", String::from_utf8_lossy(form));
+        for form in [
+            &secret[..8],
+            hex[..12].as_bytes(),
+            hex[..12].to_uppercase().as_bytes(),
+            &STANDARD.encode(&secret).as_bytes()[..12],
+            list[..6].join(", ").as_bytes(),
+        ] {
+            assert!(
+                !said.windows(form.len()).any(|window| window == form),
+                "{what} shows, as {}",
+                String::from_utf8_lossy(form)
+            );
         }
     }
 }
@@ -540,7 +557,9 @@ fn the_table_of_operations_and_states_is_true() {
         for operation in row[0].split('`').skip(1).step_by(2) {
             for (state, cell) in states.iter().zip(&row[1..]) {
                 let external = row[0].contains("origin external") || *state == "PendingImport";
-                if *cell != "–" && let Err(why) = check_cell(&store, operation, external, state, cell) {
+                if *cell != "–"
+                    && let Err(why) = check_cell(&store, operation, external, state, cell)
+                {
                     wrong.push(format!("{operation} ({}) in {state}, documented as {cell:?}: {why}", row[0]));
                 }
             }

@@ -99,13 +99,16 @@ fn line_matches(expected: &str, line: &str) -> bool {
 
 #[test]
 fn the_convention_is_read_as_written() {
-    let steps = steps("a\n```sh\none\n```\n\n```text\n1\n```\n```sh\ntwo\n```\nprose\n```text\nno output\n```\n```rust\n```\n");
+    let steps =
+        steps("a\n```sh\none\n```\n\n```text\n1\n```\n```sh\ntwo\n```\nprose\n```text\nno output\n```\n```rust\n```\n");
     let steps: Vec<_> = steps.iter().map(|step| (step.commands, step.prints)).collect();
     assert_eq!(steps, [("one\n", "1\n"), ("two\n", "")]);
-    for (expected, line) in [("a…c", "abc"), ("a…c", "ac"), ("…", ""), ("…b…", "abc"), ("a", "a"), ("a…b…c", "axbbxc")] {
+    for (expected, line) in [("a…c", "abc"), ("a…c", "ac"), ("…", ""), ("…b…", "abc"), ("a", "a"), ("a…b…c", "axbbxc")]
+    {
         assert!(line_matches(expected, line), "{expected} {line}");
     }
-    for (expected, line) in [("a…c", "abcd"), ("a", "ab"), ("", "a"), ("…b…", "ac"), ("ab…b", "ab"), ("a…b…c", "acb")] {
+    for (expected, line) in [("a…c", "abcd"), ("a", "ab"), ("", "a"), ("…b…", "ac"), ("ab…b", "ab"), ("a…b…c", "acb")]
+    {
         assert!(!line_matches(expected, line), "{expected} {line}");
     }
     assert!(matches("a\n…\n", "a\nb\n") && !matches("a\n", "a\nb\n") && !matches("…\n", ""));

@@ -17,7 +17,7 @@ struct Alias {
 pub(super) fn create(args: &PutAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
     kms.create_alias(&args.alias, &args.key).map_err(|e| {
-        Failure::from(e).hint_if(
+        Failure::of_key(e, &args.key).hint_if(
             ErrorKind::AlreadyExists,
             format!("to let it stand for this key instead: sealift kms update-alias {} {}", args.alias, args.key),
         )
@@ -27,7 +27,7 @@ pub(super) fn create(args: &PutAlias) -> Result {
 
 pub(super) fn update(args: &PutAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    kms.update_alias(&args.alias, &args.key)?;
+    kms.update_alias(&args.alias, &args.key).map_err(|e| Failure::of_key(e, &args.key))?;
     stands_for(args, &kms)
 }
 
@@ -38,9 +38,9 @@ fn stands_for(args: &PutAlias, kms: &LocalKms) -> Result {
 
 pub(super) fn delete(args: &DeleteAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    let stood_for = kms.list_aliases()?.remove(&args.alias);
+    let key_id = kms.describe_key(&args.alias)?.key_id;
     kms.delete_alias(&args.alias)?;
-    let alias = Alias { alias: args.alias.clone(), key_id: stood_for.unwrap_or_default() };
+    let alias = Alias { alias: args.alias.clone(), key_id };
     args.output.done(&alias, || format!("{}: removed; the key {} stays", alias.alias, alias.key_id))
 }
 
