@@ -138,11 +138,11 @@ impl LocalKms {
     /// An RSA key to encrypt the material of the CMK `key` to, an id or an alias of origin `external`, and a token for
     /// importing it. Changes nothing.
     ///
-    /// Material is wrapped for example by
-    /// `openssl pkeyutl -encrypt -pubin -keyform DER -inkey PUBLIC_KEY -pkeyopt rsa_padding_mode:oaep
-    /// -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256`. Needs the feature `aws-lc-rs`.
+    /// With the default algorithm, material is encrypted for example by `openssl pkeyutl -encrypt -pubin -keyform DER
+    /// -inkey PUBLIC_KEY -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256`.
+    /// Needs the feature `aws-lc-rs`.
     ///
-    /// ```
+    /// ```no_run
     /// # use sealift::kms::local::{CreateKey, KeyOrigin, LocalKms, RootKeySource};
     /// # use sealift::kms::local::{WrappingAlgorithm, WrappingKeySpec};
     /// # fn main() -> sealift::Result<()> {
@@ -151,11 +151,9 @@ impl LocalKms {
     /// let key = kms.create_key(CreateKey { origin: KeyOrigin::External, ..CreateKey::default() })?.key_id;
     /// let parameters =
     ///     kms.get_parameters_for_import(&key, WrappingAlgorithm::default(), WrappingKeySpec::default())?;
-    /// # let _ = stringify!(
-    /// let encrypted = /* 32 bytes, encrypted to parameters.public_key */;
+    /// # fn encrypt_with_any_tool(_public_key: &[u8]) -> Vec<u8> { Vec::new() }
+    /// let encrypted = encrypt_with_any_tool(&parameters.public_key); // exactly 32 bytes
     /// kms.import_key_material(&key, &encrypted, &parameters.import_token, None)?;
-    /// # );
-    /// # assert_eq!(parameters.key_id, key);
     /// # Ok(())
     /// # }
     /// ```

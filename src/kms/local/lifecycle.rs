@@ -1,23 +1,5 @@
-//! A CMK's states, which operation each of them allows, and the operations that lead from one to another.
-//!
-//! The table is that of the cloud services, where they agree; where they do not, Alibaba Cloud's
-//! ("Impact of CMK status on API operations"), except that what a state forbids is always refused naming that state.
-//!
-//! | | `Enabled` | `Disabled` | `PendingDeletion` | `PendingImport` |
-//! | --- | --- | --- | --- | --- |
-//! | wrap, unwrap | yes | no | no | no |
-//! | rotate (origin local) | yes | no | no | never there |
-//! | enable, disable | yes | yes | no | no |
-//! | schedule deletion | yes | yes | no | yes |
-//! | cancel deletion | no | no | to `Enabled`, without material to `PendingImport` | no |
-//! | description, tags, an alias for it | yes | yes | no | yes |
-//! | get parameters for import, import (origin external) | yes | yes | no | yes; to `Enabled` |
-//! | delete material (origin external) | to `PendingImport` | to `PendingImport` | yes; stays | yes; stays |
-//! | describe, list, delete an alias | yes | yes | yes | yes |
-//!
-//! Time alone changes two things, for every reader at once and without anybody writing: material that expires takes
-//! a key to `PendingImport`, and a key whose deletion is due is unknown. The next write does what they call for: to the
-//! key, for expired material; to the store, for a key that is gone.
+//! A CMK's states, which operation each of them allows, and the operations that lead from one to another: the table in
+//! the documentation of the module above.
 
 use std::collections::BTreeMap;
 

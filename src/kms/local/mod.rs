@@ -17,6 +17,29 @@
 //! Any number of threads and processes may use a store at once. Each operation reads the files it needs, so that it
 //! sees what others changed.
 //!
+//! # What each state of a CMK allows
+//!
+//! As in the cloud services, where they agree; where they do not, as in Alibaba Cloud's ("Impact of CMK status on API
+//! operations"). What a state forbids is an error with that state, [`Error::key_state`].
+//!
+//! | | `Enabled` | `Disabled` | `PendingDeletion` | `PendingImport` |
+//! | --- | --- | --- | --- | --- |
+//! | wrap, unwrap | yes | no | no | no |
+//! | rotate (origin local) | yes | no | no | never there |
+//! | enable, disable | yes | yes | no | no |
+//! | schedule deletion | yes | yes | no | yes |
+//! | cancel deletion | no | no | to `Enabled`, without material to `PendingImport` | no |
+//! | description, tags, an alias for it | yes | yes | no | yes |
+//! | get parameters for import, import (origin external) | yes | yes | no | yes; to `Enabled` |
+//! | delete material (origin external) | to `PendingImport` | to `PendingImport` | yes; stays | yes; stays |
+//! | describe, list, delete an alias | yes | yes | yes | yes |
+//!
+//! Time alone changes two things, for every reader at once and without anybody writing: material that expires takes a key
+//! to `PendingImport`, and a key whose deletion is due is unknown. The material leaves the key's file with the next write
+//! to the key, the key's file and aliases are removed with the next write to the store.
+//!
+//! # Who can open what
+//!
 //! Whoever has the root key and can read the directory can open every object sealed under its keys. Whoever loses
 //! either can open none: keep a backup (feature `backup`).
 
