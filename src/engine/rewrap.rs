@@ -256,7 +256,9 @@ impl Engine {
             // Whatever the answer was: it may have been lost, or another may have written since.
             let error = match (replaced, fetch_tail(store, key).await) {
                 (_, Ok(now)) if now.envelope == *new && now.ends_like(found) => return Ok(now.info.etag),
-                (Ok(_), Ok(_)) => return Err(Error::new(ErrorKind::Changed, "somebody else replaced it again at once")),
+                (Ok(_), Ok(_)) => {
+                    return Err(Error::new(ErrorKind::Changed, "somebody else replaced it again at once"));
+                }
                 (Ok(_), Err(e)) => e.while_doing("its envelope is replaced, and reading it back failed"),
                 (Err(e), _) => e,
             };
