@@ -126,14 +126,16 @@ impl From<Error> for Failure {
     }
 }
 
-/// What to do about a key whose state forbids something.
+/// What to do about a key whose state forbids something. Perhaps it is another service's, whose tools we do not name.
 fn next_step(state: KeyState, key: &str) -> Option<String> {
     match state {
-        KeyState::Disabled => Some(format!("to use it again: sealift kms enable-key {key}")),
-        KeyState::PendingDeletion => Some(format!("to keep it: sealift kms cancel-key-deletion {key}")),
+        KeyState::Disabled => Some(format!("a key of the local key store is enabled by: sealift kms enable-key {key}")),
+        KeyState::PendingDeletion => {
+            Some(format!("a key of the local key store is kept by: sealift kms cancel-key-deletion {key}"))
+        }
         KeyState::PendingImport => Some(format!(
-            "to import its material, the same if it had any: sealift kms get-parameters-for-import {key}, \
-             then sealift kms import-key-material {key}"
+            "a key of the local key store gets its material (the same, if it had any) by: \
+             sealift kms get-parameters-for-import {key}, then sealift kms import-key-material {key}"
         )),
         _ => None,
     }
