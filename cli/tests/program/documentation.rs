@@ -2,7 +2,7 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["put"],
     &["get"],
     &["cat"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["rm"],
     &["cp"],
     &["mv"],
+    &["rewrap"],
     &["uploads", "list"],
     &["uploads", "resume"],
     &["uploads", "abort"],
@@ -62,12 +63,27 @@ fn help_names_every_flag() {
         "--verbose",
     ];
     let reader = ["--kms-key", "--key-file", "--encryption-context", "--bound"];
-    let flags: [(&[&str], &[&str]); 8] = [
+    let rewrap = [
+        "--recursive",
+        "--dry-run",
+        "--kms-key",
+        "--key-file",
+        "--remove",
+        "--only",
+        "--open-with",
+        "--open-with-key-file",
+        "--encryption-context",
+        "--bound",
+        "--concurrency",
+        "--json",
+    ];
+    let flags: [(&[&str], &[&str]); 9] = [
         (&["put"], &put),
         (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
         (&["cat"], &["--range"]),
         (&["verify"], &["--against"]),
         (&["cp"], &["--if-not-exists"]),
+        (&["rewrap"], &rewrap),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
         (&["kms", "export-backup"], &["--passphrase-file", "SEALIFT_BACKUP_PASSPHRASE"]),
         (&["man"], &["--out-dir"]),

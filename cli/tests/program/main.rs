@@ -7,4 +7,5 @@ mod documentation;
 mod interrupted;
 mod keys;
 mod objects;
+mod rewrap;
 mod support;
