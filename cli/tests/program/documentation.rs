@@ -2,7 +2,7 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&[&str]; 34] = [
+const COMMANDS: &[&[&str]] = &[
     &["put"],
     &["get"],
     &["cat"],
@@ -12,6 +12,7 @@ const COMMANDS: [&[&str]; 34] = [
     &["rm"],
     &["cp"],
     &["mv"],
+    &["rewrap"],
     &["uploads", "list"],
     &["uploads", "resume"],
     &["uploads", "abort"],
@@ -82,12 +83,27 @@ fn help_names_every_flag() {
     let import = ["--import-token", "--encrypted-key-material", "--expires", "base64", "RFC 3339", "--json"];
     let parameters =
         ["--wrapping-algorithm", "--wrapping-key-spec", "--public-key-out", "--import-token-out", "RSA_4096", "--json"];
-    let flags: [(&[&str], &[&str]); 12] = [
+    let rewrap = [
+        "--recursive",
+        "--dry-run",
+        "--kms-key",
+        "--key-file",
+        "--remove",
+        "--only",
+        "--open-with",
+        "--open-with-key-file",
+        "--encryption-context",
+        "--bound",
+        "--concurrency",
+        "--json",
+    ];
+    let flags: &[(&[&str], &[&str])] = &[
         (&["put"], &put),
         (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
         (&["cat"], &["--range"]),
         (&["verify"], &["--against"]),
         (&["cp"], &["--if-not-exists"]),
+        (&["rewrap"], &rewrap),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
         (&["kms", "create-key"], &["--origin", "--description", "--tag", "--json"]),
         (&["kms", "schedule-key-deletion"], &["--days", "7 to 30", "--json"]),

@@ -8,5 +8,6 @@ mod interrupted;
 mod keys;
 mod kms;
 mod objects;
+mod rewrap;
 mod support;
 mod walk_through;
