@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(decode(spelled.into_bytes()), Some(raw.clone()));
         }
         assert_eq!(decode(wrapped.join(&b"\n"[..])), Some(raw));
-        for text in ["-----BEGIN PUBLIC KEY-----", "AAA", "AA-_", "{\"a\": 1}", "AAAB=", "0x00"] {
+        for text in ["-----BEGIN PUBLIC KEY-----", "AAA", "AA-_", "{\"a\": 1}", "AAAB=", "0x0"] {
             assert_eq!(decode(text.as_bytes().to_vec()), None, "{text}");
         }
         assert_eq!(decode(b" \n".to_vec()), Some(Vec::new()));
