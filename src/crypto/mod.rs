@@ -131,7 +131,6 @@ mod seal;
 mod tests;
 
 pub use backend::Backend;
-pub(crate) use backend::rsa_decrypt;
 pub use cobblestone::{
     CHUNK, HEADER, MAX_CHUNKS, SEALED_CHUNK, SEALED_STRIPE, STRIPE, STRIPE_CHUNKS, TAG, plain_len, sealed_len,
 };
@@ -139,3 +138,5 @@ pub use crc64::{Crc64, crc64};
 pub use keys::DataKey;
 pub use open::{Opener, open_message};
 pub use seal::{Sealer, StripeSealer, seal_message};
+
+pub(crate) use backend::rsa_decrypt;
