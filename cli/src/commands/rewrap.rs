@@ -129,7 +129,7 @@ impl Run {
                 below
                     .list()
                     .map(|listed| self.listed(&below, &args.url, listed))
-                    .buffer_unordered(usize::from(args.concurrency))
+                    .buffered(usize::from(args.concurrency))
             );
             while let Some((url, result)) = results.next().await {
                 bar.count();
