@@ -134,6 +134,7 @@ fn documents_name_commands_that_exist() {
         include_str!("../../../docs/performance.md"),
         include_str!("../../../docs/byok.md"),
         include_str!("../../../docs/keys.md"),
+        include_str!("../../../docs/rotation.md"),
     ] {
         for rest in text.split("sealift ").skip(1) {
             let words = |c: char| !(c.is_ascii_lowercase() || c == '-' || c == ' ');

@@ -1,15 +1,13 @@
-//! docs/byok.md, run as it stands.
+//! docs/byok.md and docs/rotation.md, run as they stand.
 //!
-//! Its ```` ```sh ```` blocks are one shell script, in their order. What a block prints, on stdout or stderr, is the ```` ```text ````
-//! block that follows it; nothing, where none does. In such a block `…` stands for anything within its line.
+//! A document's ```` ```sh ```` blocks are one shell script, in their order. What a block prints, on stdout or stderr, is the
+//! ```` ```text ```` block that follows it; nothing, where none does. In such a block `…` stands for anything within its line.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Run, Sandbox, program, python};
-
-const DOCUMENT: &str = include_str!("../../../docs/byok.md");
 
 /// Commands, and what they print.
 struct Step<'a> {
@@ -19,10 +17,19 @@ struct Step<'a> {
 
 #[test]
 fn the_byok_document_does_what_it_says() {
+    walk_through(include_str!("../../../docs/byok.md"));
+}
+
+#[test]
+fn the_document_on_rotation_does_what_it_says() {
+    walk_through(include_str!("../../../docs/rotation.md"));
+}
+
+fn walk_through(document: &str) {
     /// Printed between blocks: the record separator of ASCII, which no command prints.
     const SEPARATOR: char = '\u{1e}';
-    let steps = steps(DOCUMENT);
-    assert!(steps.len() > 10, "{} blocks", steps.len());
+    let steps = steps(document);
+    assert!(steps.len() > 5, "{} blocks", steps.len());
     let sandbox = Sandbox::new();
     let mut script = "set -eu\nexec 2>&1\n".to_owned();
     for step in &steps {
