@@ -123,12 +123,12 @@ impl Engine {
     /// ```
     /// use std::sync::Arc;
     ///
-    /// use sealift::Engine;
     /// use sealift::engine::{Remove, RewrapOptions, RewrapOutcome, UploadOptions};
     /// use sealift::kms::key_file::KeyFile;
     /// use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
     /// use sealift::source::BytesSource;
     /// use sealift::store::MemoryStore;
+    /// use sealift::{Engine, ObjectKey};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> sealift::Result<()> {
@@ -137,13 +137,14 @@ impl Engine {
     /// let [for_old, for_new] = [&old, &new].map(|kms| Recipient { kms: kms.clone(), key: kms.id().to_owned() });
     /// let trusted = Trusted::new(vec![(old, TrustedKeys::Any)]);
     /// let (engine, store) = (Engine::builder().threads(1).build()?, Arc::new(MemoryStore::new()));
-    /// let source = Box::new(BytesSource::new("secret".into()));
-    /// engine.upload(store.clone(), "key".parse()?, source, &[for_old], UploadOptions::default()).await?;
+    /// let key: ObjectKey = "key".parse()?;
+    /// let source = Box::new(BytesSource::new("secret"));
+    /// engine.upload(store.clone(), key.clone(), source, &[for_old], UploadOptions::default()).await?;
     ///
     /// let options = RewrapOptions { add: vec![for_new], remove: Remove::Others, ..RewrapOptions::default() };
-    /// let done = engine.rewrap(store.as_ref(), &"key".parse()?, &trusted, &options).await?;
+    /// let done = engine.rewrap(store.as_ref(), &key, &trusted, &options).await?;
     /// assert_eq!(done.outcome, RewrapOutcome::Written);
-    /// let again = engine.rewrap(store.as_ref(), &"key".parse()?, &trusted, &options).await?;
+    /// let again = engine.rewrap(store.as_ref(), &key, &trusted, &options).await?;
     /// assert_eq!(again.outcome, RewrapOutcome::Unchanged);
     /// # Ok(())
     /// # }
