@@ -15,7 +15,8 @@
 //!
 //! # A tour
 //! - [`Engine`] does the work, with worker threads and one memory budget: [`upload`](Engine::upload),
-//!   [`resume`](Engine::resume), and [`open`](Engine::open), which gives a [`Reader`](engine::Reader).
+//!   [`resume`](Engine::resume), and [`open`](Engine::open), which gives a [`Reader`](engine::Reader);
+//!   [`rewrap`](Engine::rewrap) gives an object to other keys without writing its data.
 //! - [`source`] is what can be uploaded: files, memory maps, streams. [`store`] is where to: a directory, memory, or your
 //!   own [`MultipartStore`](store::MultipartStore). [`kms`] is who holds the keys: the embedded
 //!   [`LocalKms`](kms::local::LocalKms), a [`KeyFile`](kms::key_file::KeyFile), or your own [`Kms`](kms::Kms).
@@ -50,6 +51,6 @@ pub use crypto::DataKey;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use types::{
-    Attempt, ByteRange, ETag, EncryptionContext, KmsService, ObjectId, ObjectKey, PartNumber, Salt, UploadId,
+    Attempt, ByteRange, ETag, EncryptionContext, KeyState, KmsService, ObjectId, ObjectKey, PartNumber, Salt, UploadId,
     WrappedKey,
 };

@@ -22,7 +22,7 @@ use sealift::kms::aws::AwsKms;
 use sealift::kms::conformance::{Fixture, check};
 use sealift::kms::retry::{CallPolicy, Retrying};
 use sealift::upload::RetryPolicy;
-use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KmsService, Result, Retry, WrappedKey};
+use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result, Retry, WrappedKey};
 use serde_json::{Value, json};
 use server::{Server, http_status};
 use stub::{Reply, Stub};
@@ -138,19 +138,19 @@ async fn s26_keys_that_are_disabled_or_pending_are_unavailable() {
     let (data_key, wrapped) = kms.generate_data_key(&key, &context()).await.unwrap();
 
     admin.disable_key().key_id(&key).send().await.unwrap();
-    refused(&kms, &wrapped, "DisabledException").await;
+    refused(&kms, &wrapped, KeyState::Disabled).await;
     admin.enable_key().key_id(&key).send().await.unwrap();
     assert_eq!(kms.unwrap(&wrapped, &context()).await.unwrap(), data_key);
     admin.schedule_key_deletion().key_id(&key).pending_window_in_days(7).send().await.unwrap();
-    refused(&kms, &wrapped, "KMSInvalidStateException").await;
+    refused(&kms, &wrapped, KeyState::PendingDeletion).await;
 
     let created = admin.create_key().origin(OriginType::External).send().await.unwrap();
     let key = created.key_metadata.unwrap().arn.unwrap();
-    refused(&kms, &WrappedKey { key, ..wrapped }, "KMSInvalidStateException").await;
+    refused(&kms, &WrappedKey { key, ..wrapped }, KeyState::PendingImport).await;
 }
 
-/// No operation can be done with the key of `wrapped`, and the error says what AWS said.
-async fn refused(kms: &AwsKms, wrapped: &WrappedKey, says: &str) {
+/// No operation can be done with the key of `wrapped`, and the error says why.
+async fn refused(kms: &AwsKms, wrapped: &WrappedKey, state: KeyState) {
     let data_key = DataKey::random().unwrap();
     for error in [
         failure(kms.generate_data_key(&wrapped.key, &context()).await),
@@ -158,7 +158,8 @@ async fn refused(kms: &AwsKms, wrapped: &WrappedKey, says: &str) {
         failure(kms.unwrap(wrapped, &context()).await),
     ] {
         assert_eq!((error.kind(), error.retry()), (ErrorKind::KeyUnavailable, Retry::No), "{error}");
-        assert!(error.to_string().contains(says) && error.to_string().contains(&wrapped.key), "{error}");
+        assert_eq!(error.key_state(), Some(state), "{error}");
+        assert!(error.to_string().contains(&wrapped.key), "{error}");
     }
 }
 

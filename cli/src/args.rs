@@ -1,5 +1,7 @@
 //! The command line, as clap reads it. Its comments are the program's help, completions and man pages.
 
+mod kms;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -9,6 +11,7 @@ use sealift::crypto::Backend;
 
 use crate::size::parse_size;
 use crate::url::Location;
+pub(crate) use kms::*;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +52,11 @@ URLs:
 }
 
 const URLS: &str = urls!();
+
+// Below the macro, which it uses.
+mod rewrap;
+
+pub(crate) use rewrap::Rewrap;
 
 const PUT: &str = concat!(
     "\
@@ -120,6 +128,7 @@ pub(crate) enum Command {
     /// Works like `cp` followed by `rm`.
     #[command(after_help = URLS)]
     Mv(Copy),
+    Rewrap(Rewrap),
     /// List, resume and abort interrupted uploads
     #[command(subcommand, arg_required_else_help = true)]
     Uploads(Uploads),
@@ -382,57 +391,6 @@ pub(crate) struct DataKey {
 
     #[command(flatten)]
     pub(crate) keys: ReaderKeys,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Kms {
-    /// List the keys of the local key store
-    ListKeys(ListKeys),
-    ExportBackup(ExportBackup),
-    ImportBackup(ImportBackup),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ListKeys {
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-/// Write the key store into one file, sealed under a passphrase
-///
-/// The file is in age format. Keep it, and the passphrase, away from this machine: with both, everything sealed with the key store
-/// can be opened; without them and without the key store, nothing.
-#[derive(Args, Debug)]
-pub(crate) struct ExportBackup {
-    /// The file to write; `-` is stdout
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
-    /// Replace FILE if it exists
-    #[arg(long)]
-    pub(crate) force: bool,
-
-    #[command(flatten)]
-    pub(crate) passphrase: Passphrase,
-}
-
-/// Restore the key store from a backup
-///
-/// Only where there is no key store: an existing one is never touched.
-#[derive(Args, Debug)]
-pub(crate) struct ImportBackup {
-    /// The backup; `-` is stdin
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
-
-    #[command(flatten)]
-    pub(crate) passphrase: Passphrase,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Passphrase {
-    /// Take the passphrase from the first line of this file. Otherwise it is taken from SEALIFT_BACKUP_PASSPHRASE, or asked for
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 /// Print shell completions to stdout

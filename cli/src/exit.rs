@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use sealift::{Error, ErrorKind};
+use sealift::{Error, ErrorKind, KeyState};
 
 use crate::output::printable;
 
@@ -65,6 +65,12 @@ impl Failure {
         Error::new(kind, message.into()).into()
     }
 
+    /// `error`, about the key that the user calls `key`. If its state was in the way, with the command that changes that.
+    pub(crate) fn of_key(error: Error, key: &str) -> Self {
+        let hints = key_state(&error).and_then(|state| next_step(state, &printable(key)));
+        Self { error, hints: hints.into_iter().collect() }
+    }
+
     /// The same with advice. The first advice given comes first.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -116,6 +122,26 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, hints: Vec::new() }
+        Self::of_key(error, "KEY")
     }
+}
+
+/// What to do about a key whose state forbids something. Perhaps it is another service's, whose tools we do not name.
+fn next_step(state: KeyState, key: &str) -> Option<String> {
+    match state {
+        KeyState::Disabled => Some(format!("a key of the local key store is enabled by: sealift kms enable-key {key}")),
+        KeyState::PendingDeletion => {
+            Some(format!("a key of the local key store is kept by: sealift kms cancel-key-deletion {key}"))
+        }
+        KeyState::PendingImport => Some(format!(
+            "a key of the local key store gets its material (the same, if it had any) by: \
+             sealift kms get-parameters-for-import {key}, then sealift kms import-key-material {key}"
+        )),
+        _ => None,
+    }
+}
+
+/// The state of a key that forbade something, if that was it or led to it.
+fn key_state(error: &Error) -> Option<KeyState> {
+    error.key_state().or_else(|| error.source()?.downcast_ref().and_then(key_state))
 }

@@ -435,6 +435,11 @@ impl Driver {
     }
 
     fn put(&mut self, number: PartNumber, attempt: Attempt, body: PutBody, offset: u64) -> Result<()> {
+        if let PutBody::Sealing(part) = body
+            && self.object.store.direct().is_some()
+        {
+            return self.put_direct(number, attempt, part, offset);
+        }
         let held = |part: PartNumber| -> Result<&HeldPart> {
             self.parts.get(&part).and_then(|part| part.held.as_ref()).ok_or_else(|| unknown(part))
         };
@@ -473,6 +478,27 @@ impl Driver {
                 })?),
             };
             Ok(Input::Stored { part: number, attempt, etag, sealed })
+        });
+        Ok(())
+    }
+
+    /// Seals a part straight into a store that takes it that way.
+    fn put_direct(&mut self, number: PartNumber, attempt: Attempt, part: PartNumber, offset: u64) -> Result<()> {
+        let Source::At(source) = &self.source else { return Err(unknown(part)) };
+        let (source, sealer) = (Arc::clone(source), Arc::clone(&self.sealer));
+        let Part { offset: from, len, .. } = *self.parts.get(&part).ok_or_else(|| unknown(part))?;
+        let sealed = sealed_len(len).ok_or_else(|| unknown(part))?;
+        let (object, upload) = (Arc::clone(&self.object), self.upload()?);
+        self.spawn(Op::Put { upload_part: number, attempt }, async move {
+            let stored = async {
+                let store = object.store.direct();
+                let store = store.ok_or_else(|| Error::new(ErrorKind::Internal, "a store changed its ways"))?;
+                let sink = store.begin_part(&upload, number, offset, sealed).await?;
+                let sealed = sealer.seal_into(&source, part, from, len, &sink).await?;
+                Ok((sink.finish().await?, sealed))
+            };
+            let (etag, sealed) = stored.await.map_err(|e: Error| e.with_part(number))?;
+            Ok(Input::Stored { part: number, attempt, etag, sealed: Some(sealed) })
         });
         Ok(())
     }

@@ -11,6 +11,7 @@ mod driver;
 mod ledger;
 mod read;
 mod reader_io;
+mod rewrap;
 mod seal;
 mod slab;
 mod stream;
@@ -21,6 +22,7 @@ pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
 pub use read::{GetOptions, ReadOptions, Reader, Verified};
 pub use reader_io::ObjectReader;
+pub use rewrap::{CmkId, Remove, RewrapOptions, RewrapOutcome, Rewrapped};
 pub use upload::{ResumeOptions, UploadOptions, Uploaded};
 
 use crate::crypto::{Backend, SEALED_STRIPE, STRIPE};
@@ -163,8 +165,8 @@ impl EngineBuilder {
             return Err(Error::new(ErrorKind::InvalidInput, "an engine has 1 to 1,024 threads"));
         }
         let workers = workers::Workers::start(if self.simulation.is_some() { 0 } else { threads })?;
-        // A worker has a block of its own, and a stripe of a stream's plaintext may wait for it; one more is being read.
-        let overhead = threads as u64 * (workers::BLOCK + STRIPE) as u64 + STRIPE as u64;
+        // A worker has memory of its own, and a stripe of a stream's plaintext may wait for it; one more is being read.
+        let overhead = threads as u64 * (workers::Scratch::LEN + STRIPE) as u64 + STRIPE as u64;
         let credits = self.memory_budget.saturating_sub(overhead) / SEALED_STRIPE as u64;
         if credits < 4 {
             let needed = (overhead + 4 * SEALED_STRIPE as u64).div_ceil(1 << 20);

@@ -14,6 +14,7 @@ use crate::crypto::{self, Crc64, DataKey, STRIPE, Sealer, StripeSealer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::context;
 use crate::source::ReadAt;
+use crate::store::PartSink;
 use crate::types::{ObjectId, PartNumber};
 use crate::upload::SealedPart;
 
@@ -76,6 +77,33 @@ impl PartSealer {
             part.stripes.run(&self.shared.workers, job)?;
         }
         part.finish().await
+    }
+
+    /// Seals all of a part straight into `sink`, each stripe by the worker that read it. Nothing of it is held.
+    pub(crate) async fn seal_into(
+        &self,
+        source: &Arc<dyn ReadAt>,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+        sink: &Arc<dyn PartSink>,
+    ) -> Result<SealedPart> {
+        let mut part = self.begin(number)?;
+        sink.write(0, part.sealer.header())?;
+        for (n, stripe) in stripes(offset, len).enumerate() {
+            let at = crypto::HEADER as u64 + n as u64 * crypto::SEALED_STRIPE as u64;
+            let (sealer, source, sink) = (part.sealer.next_stripe()?, Arc::clone(source), Arc::clone(sink));
+            let (checksums, meter) = (self.checksums, self.meter.clone());
+            part.stripes.run(&self.shared.workers, move |scratch| {
+                let mut out = InTurn { sink: sink.as_ref(), at, block: &mut scratch.sealed, filled: 0 };
+                let plain = &mut scratch.plain;
+                let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, plain, &mut out)?;
+                out.flush()?;
+                meter.sealed(stripe.len as u64);
+                Ok((Bytes::new(), crc, stripe.len as u64))
+            })?;
+        }
+        Ok(part.finish().await?.sealed)
     }
 
     /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.
@@ -172,7 +200,8 @@ impl PartSealer {
             if let Some(permit) = permit {
                 buffer = buffer.with_permit(permit);
             }
-            let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, &mut buffer, scratch)?;
+            let mut out = Whole { buffer: &mut buffer, filled: 0 };
+            let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, &mut scratch.plain, &mut out)?;
             meter.sealed(stripe.len as u64);
             Ok((buffer.freeze(), crc, stripe.len as u64))
         }
@@ -214,17 +243,67 @@ fn stripes(offset: u64, len: u64) -> impl Iterator<Item = StripeSpan> {
     })
 }
 
+/// Where sealed bytes go, piece by piece and in order.
+trait Output {
+    /// Room for the next `len` bytes. They count as written once more room is asked for, or it is finished.
+    fn room(&mut self, len: usize) -> Result<&mut [u8]>;
+}
+
+/// A buffer that takes all of a stripe.
+struct Whole<'a> {
+    buffer: &'a mut Buffer,
+    filled: usize,
+}
+
+impl Output for Whole<'_> {
+    fn room(&mut self, len: usize) -> Result<&mut [u8]> {
+        let start = self.filled;
+        self.filled += len;
+        self.buffer.set_filled(self.filled);
+        room_of(self.buffer.space().get_mut(start..).unwrap_or_default(), len)
+    }
+}
+
+/// A worker's own memory, over and over: it stays in the core's cache, from where the store takes each block.
+struct InTurn<'a> {
+    sink: &'a dyn PartSink,
+    /// Where in the part the next block goes.
+    at: u64,
+    block: &'a mut [u8],
+    filled: usize,
+}
+
+impl InTurn<'_> {
+    fn flush(&mut self) -> Result<()> {
+        self.sink.write(self.at, self.block.get(..self.filled).unwrap_or_default())?;
+        self.at += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+impl Output for InTurn<'_> {
+    fn room(&mut self, len: usize) -> Result<&mut [u8]> {
+        if self.filled + len > self.block.len() {
+            self.flush()?;
+        }
+        let start = self.filled;
+        self.filled += len;
+        room_of(self.block.get_mut(start..).unwrap_or_default(), len)
+    }
+}
+
 /// Reads, checksums and seals a stripe block by block, each while it is in cache. Returns the plaintext's checksum, 0 if not wanted.
 fn seal_stripe(
     source: &dyn ReadAt,
     mut sealer: StripeSealer,
     stripe: &StripeSpan,
     checksums: bool,
-    buffer: &mut Buffer,
-    scratch: &mut Scratch,
+    scratch: &mut [u8],
+    out: &mut impl Output,
 ) -> Result<u64> {
     let mut crc = Crc64::new();
-    let (mut read, mut written) = (0, 0);
+    let mut read = 0;
     // A checksum is fastest over what is in the first cache, so it takes turns with sealing chunk by chunk.
     let step = if checksums { crypto::CHUNK } else { BLOCK };
     loop {
@@ -238,22 +317,18 @@ fn seal_stripe(
             if checksums {
                 crc.update(piece);
             }
-            let out = buffer.space().get_mut(written..).unwrap_or_default();
-            written += sealer.seal(piece, room_of(out, sealed_chunks_len(piece.len(), false))?)?;
+            sealer.seal(piece, out.room(sealed_chunks_len(piece.len(), false))?)?;
         }
         if at_end {
             if stripe.last {
                 if checksums {
                     crc.update(rest);
                 }
-                let out = buffer.space().get_mut(written..).unwrap_or_default();
-                written += sealer.seal_last(rest, room_of(out, sealed_chunks_len(rest.len(), true))?)?;
+                sealer.seal_last(rest, out.room(sealed_chunks_len(rest.len(), true))?)?;
             }
-            break;
+            return Ok(if checksums { crc.value() } else { 0 });
         }
     }
-    buffer.set_filled(written);
-    Ok(if checksums { crc.value() } else { 0 })
 }
 
 /// Sealed length of `plain` bytes of consecutive chunks; with the message's last chunk, one more that may be empty.

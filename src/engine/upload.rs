@@ -146,7 +146,8 @@ impl Engine {
         format::check_own_metadata(&options.metadata)?;
         let announced = source.len();
         let access = source.open();
-        let config = self.config(&store, options.retry.clone(), options.max_in_flight);
+        let rereadable = matches!(access, Access::At(_));
+        let config = self.config(&store, rereadable, options.retry.clone(), options.max_in_flight);
         let largest = u64::from(config.held) * STRIPE as u64;
         let (len, part_size) = match &access {
             Access::At(source) => (Some(source.len()), options.part_size),
@@ -285,7 +286,7 @@ impl Engine {
             .collect();
         let meter = Meter::new(header.plan.total(), options.progress);
         meter.done(stored.iter().map(|(part, _)| part.len).sum());
-        let config = self.config(&object.store, options.retry, options.max_in_flight);
+        let config = self.config(&object.store, true, options.retry, options.max_in_flight);
         let keep_on_failure = options.on_failure == OnCancel::KeepForResume;
         let resumed = Resumed { stored, manifest: recorded.manifest };
         let machine = Machine::resume(Config { keep_on_failure, ..config.clone() }, header.plan.clone(), resumed)?;
@@ -311,14 +312,28 @@ impl Engine {
         pending.remove()
     }
 
-    fn config(&self, store: &Arc<dyn MultipartStore>, retry: RetryPolicy, max_in_flight: Option<u32>) -> Config {
+    fn config(
+        &self,
+        store: &Arc<dyn MultipartStore>,
+        rereadable: bool,
+        retry: RetryPolicy,
+        max_in_flight: Option<u32>,
+    ) -> Config {
         let shared = self.shared();
+        let limits = store.limits();
         let threads = u32::try_from(shared.workers.threads()).unwrap_or(u32::MAX);
+        let (held, window) = if rereadable && store.direct().is_some() {
+            // Parts go through the workers' own memory. Held is what must be: a last part too short to be followed by the trailer.
+            let shortest = u32::try_from(limits.min_part.div_ceil(STRIPE as u64)).unwrap_or(u32::MAX);
+            (shortest.clamp(1, shared.held_stripes()), 1)
+        } else {
+            (shared.held_stripes(), threads.saturating_mul(2).saturating_add(2).min(shared.held_stripes()))
+        };
         Config {
-            limits: store.limits(),
+            limits,
             budget: shared.buffers.total(),
-            held: shared.held_stripes(),
-            window: threads.saturating_mul(2).saturating_add(2).min(shared.held_stripes()),
+            held,
+            window,
             max_in_flight: max_in_flight.unwrap_or(IN_FLIGHT).max(1),
             retry,
             keep_on_failure: false,

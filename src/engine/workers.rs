@@ -7,13 +7,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Sender, unbounded};
 use tokio::sync::oneshot;
 
+use crate::crypto::{CHUNK, SEALED_CHUNK, TAG};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Plaintext a worker has just read and is about to seal: small enough to stay in the core's own cache between the two.
 pub(crate) const BLOCK: usize = 256 * 1024;
 
-/// A worker's own memory, of [`BLOCK`] bytes.
-pub(crate) type Scratch = Vec<u8>;
+/// A worker's own memory.
+pub(crate) struct Scratch {
+    /// [`BLOCK`] bytes.
+    pub(crate) plain: Vec<u8>,
+    /// [`SEALED_BLOCK`] bytes.
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// What a block seals to, and the empty chunk that may end a message after it.
+pub(crate) const SEALED_BLOCK: usize = BLOCK / CHUNK * SEALED_CHUNK + TAG;
+
+impl Scratch {
+    /// How many bytes it takes.
+    pub(crate) const LEN: usize = BLOCK + SEALED_BLOCK;
+
+    fn new() -> Self {
+        Self { plain: vec![0; BLOCK], sealed: vec![0; SEALED_BLOCK] }
+    }
+}
 
 type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
@@ -23,7 +41,7 @@ type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 pub(crate) struct Workers {
     jobs: Sender<Job>,
     threads: usize,
-    inline: Mutex<Scratch>,
+    inline: Mutex<Option<Scratch>>,
 }
 
 impl Workers {
@@ -35,7 +53,7 @@ impl Workers {
             std::thread::Builder::new()
                 .name(format!("sealift-{n}"))
                 .spawn(move || {
-                    let mut scratch = vec![0; BLOCK];
+                    let mut scratch = Scratch::new();
                     for job in queue {
                         // A job that panics loses its own answer, which its caller notices; the thread lives on.
                         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut scratch)));
@@ -43,8 +61,7 @@ impl Workers {
                 })
                 .map_err(|e| Error::io("starting a worker thread", e))?;
         }
-        let inline = Mutex::new(vec![0; if threads == 0 { BLOCK } else { 0 }]);
-        Ok(Self { jobs, threads, inline })
+        Ok(Self { jobs, threads, inline: Mutex::default() })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -83,7 +100,7 @@ impl Workers {
 
     fn hand_over(&self, job: Job) -> Result<()> {
         if self.threads == 0 {
-            job(&mut self.inline.lock().unwrap_or_else(PoisonError::into_inner));
+            job(self.inline.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Scratch::new));
             return Ok(());
         }
         self.jobs.send(job).map_err(|_| lost())
@@ -189,7 +206,7 @@ mod tests {
     async fn a_panicking_job_fails_alone() {
         let workers = Workers::start(1).unwrap();
         let bad = workers.run(|_| -> Result<()> { panic!("on purpose") });
-        let good = workers.run(|scratch| Ok(scratch.len()));
+        let good = workers.run(|scratch| Ok(scratch.plain.len()));
         assert_eq!(bad.await.unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(good.await.unwrap(), BLOCK);
     }

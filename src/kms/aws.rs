@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::{Kms, secret};
-use crate::types::{EncryptionContext, KmsService, WrappedKey};
+use crate::types::{EncryptionContext, KeyState, KmsService, WrappedKey};
 
 /// AWS KMS: CMKs of the kind "symmetric encryption", named by ARN, or for sealing also by id or alias.
 ///
@@ -281,7 +281,11 @@ where
             let (kind, retry, advice) = meaning(code, status);
             let message: String = message.chars().filter(|c| !c.is_control()).take(400).collect();
             let request = error.request_id().map(|id| format!(" (request {id:?})")).unwrap_or_default();
-            return said(kind, retry, &format!("{status} {code} {message}{advice}{request}"));
+            let failed = said(kind, retry, &format!("{status} {code} {message}{advice}{request}"));
+            return match state(code, &message) {
+                Some(state) => failed.with_key_state(state),
+                None => failed,
+            };
         }
         // Their source can quote the body.
         SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
@@ -300,6 +304,16 @@ where
     match error.into_source() {
         Ok(source) => said(kind, retry, what).with_source(source),
         Err(_) => said(kind, retry, what),
+    }
+}
+
+/// The state of a key that an error is for, as far as it says so.
+fn state(code: &str, message: &str) -> Option<KeyState> {
+    match code {
+        "DisabledException" => Some(KeyState::Disabled),
+        "KMSInvalidStateException" if message.contains("pending deletion") => Some(KeyState::PendingDeletion),
+        "KMSInvalidStateException" if message.contains("pending import") => Some(KeyState::PendingImport),
+        _ => None,
     }
 }
 

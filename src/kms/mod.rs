@@ -9,6 +9,7 @@ pub mod aliyun;
 pub mod aws;
 #[cfg(feature = "backup")]
 pub mod backup;
+pub mod cache;
 pub mod conformance;
 pub mod key_file;
 pub mod local;

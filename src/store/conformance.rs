@@ -1,5 +1,7 @@
 //! What every store must do, as one function that each adapter's tests call.
 
+mod metadata;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -33,6 +35,9 @@ pub async fn check(store: &dyn MultipartStore) {
     t.conditions().await;
     t.failing_payloads().await;
     t.copies().await;
+    t.replaced_metadata().await;
+    t.metadata_replaced_twice_at_once().await;
+    t.a_read_goes_on_or_fails_while_metadata_is_replaced().await;
     t.listings().await;
     for places in [Offsets::Known, Offsets::Unknown] {
         t.uploads(places).await;
@@ -43,6 +48,7 @@ pub async fn check(store: &dyn MultipartStore) {
         t.uploads_side_by_side(places).await;
     }
     t.mixed_offsets().await;
+    t.direct_parts().await;
     t.missing_uploads().await;
     t.a_read_sees_one_state().await;
     t.remove_all().await;
@@ -567,6 +573,41 @@ impl Test<'_> {
         ok(self.complete(&upload, &list).await, "complete");
         let body = [&bytes(9, n)[..], &bytes(10, n)[..], &parts[2][..], &parts[3][..]].concat();
         self.holds(&key, &body.into(), &metadata(&[])).await;
+    }
+
+    /// Where the store is one: parts written by whoever has a piece.
+    async fn direct_parts(&self) {
+        let Some(direct) = self.store.direct() else { return };
+        let key = self.key("direct");
+        let (n, properties) = (self.part_len, metadata(&[("a", "b")]));
+        let upload = self.initiate(&key, &properties).await;
+        let begin = |part, at, len| direct.begin_part(&upload, number(part), at, len);
+
+        let body = bytes(1, n);
+        let sink = ok(begin(1, 0, n).await, "begin_part");
+        let pieces: Vec<_> = body.chunks(33).enumerate().map(|(i, piece)| (i as u64 * 33, piece)).collect();
+        for (at, piece) in pieces.iter().rev() {
+            ok(sink.write(*at, piece), "write");
+        }
+        assert!(self.listed(&upload).await.is_empty(), "a part is not stored before it is finished");
+        refused(sink.write(n, b"x"), ErrorKind::InvalidInput, "write past the end");
+        refused(sink.write(u64::MAX, b"x"), ErrorKind::InvalidInput, "write past all ends");
+        let one = ok(sink.finish().await, "finish");
+
+        let incomplete = ok(begin(2, n, 9).await, "begin_part");
+        ok(incomplete.write(0, b"12345678"), "write");
+        assert!(incomplete.finish().await.is_err(), "a part that lacks a byte is not stored");
+        drop(ok(begin(2, n, 9).await, "begin_part"));
+        assert_eq!(self.listed(&upload).await, [(1, one.clone(), n)]);
+
+        let again = ok(begin(2, n, 9).await, "begin_part again");
+        ok(again.write(0, &bytes(2, 9)), "write");
+        let two = ok(again.finish().await, "finish");
+        let list = [(1, one), (2, two)].map(|(part, etag)| CompletedPart { number: number(part), etag });
+        ok(self.complete(&upload, &list).await, "complete");
+        self.holds(&key, &[bytes(1, n), bytes(2, 9)].concat().into(), &properties).await;
+        let gone = begin(1, 0, n).await;
+        refused(gone.map(drop), ErrorKind::NotFound, "begin_part of an upload that is complete");
     }
 
     async fn missing_uploads(&self) {

@@ -1,10 +1,13 @@
 //! A store that counts and drops what it is given: for measuring.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures::future::{self, BoxFuture, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
+use super::direct::{DirectStore, PartSink, Written};
 use super::{
     CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
     PutPart, StoredPart, Upload,
@@ -31,10 +34,15 @@ use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 /// ```
 #[derive(Debug, Default)]
 pub struct DiscardStore {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     bytes: AtomicU64,
     parts: AtomicU64,
     /// What the last tag or upload id was made of.
-    counter: AtomicU64,
+    names: AtomicU64,
 }
 
 impl DiscardStore {
@@ -47,35 +55,72 @@ impl DiscardStore {
     /// How many bytes it took, in parts and objects, those of payloads that failed included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
+        self.counts.bytes.load(Relaxed)
     }
 
     /// How many parts it took whole.
     #[must_use]
     pub fn parts(&self) -> u64 {
-        self.parts.load(Relaxed)
-    }
-
-    fn unique(&self) -> String {
-        format!("discarded-{}", self.counter.fetch_add(1, Relaxed))
+        self.counts.parts.load(Relaxed)
     }
 
     async fn consume(&self, mut payload: Payload) -> Result<ETag> {
         let (len, mut taken) = (payload.len(), 0);
         while let Some(segment) = payload.next().await {
             let n = segment?.len() as u64;
-            self.bytes.fetch_add(n, Relaxed);
+            self.counts.bytes.fetch_add(n, Relaxed);
             taken += n;
         }
         if taken != len {
             return Err(Payload::wrong_length(len, taken));
         }
-        Ok(ETag(self.unique()))
+        Ok(ETag(self.counts.unique()))
     }
 
     fn nothing<T: Send + 'static>(key: &ObjectKey) -> BoxFuture<'static, Result<T>> {
         let error = Error::new(ErrorKind::NotFound, format!("{key} was discarded, as everything in this store is"));
         future::ready(Err(error)).boxed()
+    }
+}
+
+impl Counts {
+    fn unique(&self) -> String {
+        format!("discarded-{}", self.names.fetch_add(1, Relaxed))
+    }
+}
+
+/// A part that is dropped piece by piece.
+struct Sink {
+    counts: Arc<Counts>,
+    written: Written,
+}
+
+impl DirectStore for DiscardStore {
+    fn begin_part<'a>(
+        &'a self,
+        _upload: &'a Upload,
+        _number: PartNumber,
+        _offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        let sink: Arc<dyn PartSink> = Arc::new(Sink { counts: Arc::clone(&self.counts), written: Written::new(len) });
+        future::ready(Ok(sink)).boxed()
+    }
+}
+
+impl PartSink for Sink {
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.written.add(at, bytes)?;
+        self.counts.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn finish(self: Arc<Self>) -> BoxFuture<'static, Result<ETag>> {
+        let stored = self.written.all().map(|_| {
+            self.counts.parts.fetch_add(1, Relaxed);
+            ETag(self.counts.unique())
+        });
+        future::ready(stored).boxed()
     }
 }
 
@@ -94,15 +139,19 @@ impl MultipartStore for DiscardStore {
     }
 
     fn initiate<'a>(&'a self, _key: &'a ObjectKey, _properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
-        future::ready(Ok(UploadId(self.unique()))).boxed()
+        future::ready(Ok(UploadId(self.counts.unique()))).boxed()
     }
 
     fn put_part<'a>(&'a self, _upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(async move {
             let etag = self.consume(part.payload).await.map_err(|error| error.with_part(part.number))?;
-            self.parts.fetch_add(1, Relaxed);
+            self.counts.parts.fetch_add(1, Relaxed);
             Ok(etag)
         })
+    }
+
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        Some(self)
     }
 
     fn complete<'a>(
@@ -111,7 +160,7 @@ impl MultipartStore for DiscardStore {
         _parts: &'a [CompletedPart],
         _condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
-        future::ready(Ok(ETag(self.unique()))).boxed()
+        future::ready(Ok(ETag(self.counts.unique()))).boxed()
     }
 
     fn abort<'a>(&'a self, _upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
@@ -160,6 +209,15 @@ impl MultipartStore for DiscardStore {
         _condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
         Self::nothing(from)
+    }
+
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        _metadata: &'a BTreeMap<String, String>,
+        _if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Self::nothing(key)
     }
 
     fn list<'a>(&'a self, _prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {

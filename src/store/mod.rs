@@ -2,6 +2,7 @@
 
 pub mod conformance;
 mod dir;
+mod direct;
 mod discard;
 mod memory;
 
@@ -20,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::types::{Attempt, ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 
 pub use dir::DirStore;
+pub use direct::{DirectStore, PartSink};
 pub use discard::DiscardStore;
 pub use memory::MemoryStore;
 
@@ -81,6 +83,12 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// before waiting for more than a few, or the next may never come.
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>>;
 
+    /// This store as one that the sealing threads write to themselves, if it is one. Files and other sources that can be read at
+    /// any offset are then uploaded that way, and [`put_part`](Self::put_part) takes the rest.
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        None
+    }
+
     /// Makes the object of the listed parts, ascending by number, and publishes it.
     ///
     /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published.
@@ -130,6 +138,15 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
         from: &'a ObjectKey,
         to: &'a ObjectKey,
         condition: PutCondition,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
+    /// Replaces the user metadata of the object whose ETag is `if_match`, and leaves its body and all else it has as they are. Returns its
+    /// ETag from then on. Another ETag is [`ErrorKind::Changed`].
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
     ) -> BoxFuture<'a, Result<ETag>>;
 
     /// The objects whose keys begin with `prefix`, ascending by key.

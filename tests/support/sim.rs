@@ -1,8 +1,8 @@
 //! A simulated object store that fails, delays, reorders, lies and dies, as a seed tells it to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use sealift::store::{
-    CompletedPart, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, Payload, Properties,
-    PutCondition, PutPart, StoredPart, Upload,
+    CompletedPart, DirectStore, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, PartSink,
+    Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
 };
-use sealift::{ByteRange, ETag, Error, ErrorKind, ObjectKey, Result, Retry, UploadId};
+use sealift::{Attempt, ByteRange, ETag, Error, ErrorKind, ObjectKey, PartNumber, Result, Retry, UploadId};
 use tokio::sync::watch;
 
 /// SplitMix64: small, and the same everywhere.
@@ -74,6 +74,9 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct SimStore {
     inner: MemoryStore,
+    /// To be kept by parts that are being written. Half of the seeds make a store that is written to directly.
+    me: Weak<Self>,
+    is_direct: bool,
     rng: Mutex<Rng>,
     faults: Mutex<Faults>,
     requests: AtomicU64,
@@ -81,18 +84,22 @@ pub struct SimStore {
     /// Every sealing that was ever sent, by its salt: the same salt must mean the same bytes.
     sent: Mutex<HashMap<[u8; 24], Bytes>>,
     completes: AtomicU64,
+    direct_parts: AtomicU64,
 }
 
 impl SimStore {
     pub fn new(seed: u64, limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             inner: MemoryStore::with_limits(limits),
+            me: me.clone(),
+            is_direct: seed.is_multiple_of(2),
             rng: Mutex::new(Rng::new(seed)),
             faults: Mutex::default(),
             requests: AtomicU64::new(0),
             died: watch::Sender::new(false),
             sent: Mutex::default(),
             completes: AtomicU64::new(0),
+            direct_parts: AtomicU64::new(0),
         })
     }
 
@@ -116,6 +123,11 @@ impl SimStore {
     /// How often a Complete took effect.
     pub fn completes(&self) -> u64 {
         self.completes.load(Ordering::Relaxed)
+    }
+
+    /// How often a part was begun to be written directly.
+    pub fn direct_parts(&self) -> u64 {
+        self.direct_parts.load(Ordering::Relaxed)
     }
 
     pub async fn open_uploads(&self) -> usize {
@@ -151,7 +163,6 @@ impl SimStore {
             self.died.send_replace(true);
             return std::future::pending().await;
         }
-        let transient = |what: &'static str| Error::new(ErrorKind::Timeout, what).with_retry(Retry::Yes);
         if self.chance(faults.fail) {
             return Err(transient("simulated: the request failed"));
         }
@@ -174,6 +185,57 @@ impl SimStore {
             assert!(same, "two different sealings under one salt");
         }
         sent.insert(*salt, bytes.clone());
+    }
+}
+
+/// A part that is gathered piece by piece, and then put as any other.
+struct Gathered {
+    store: Arc<SimStore>,
+    upload: Upload,
+    number: PartNumber,
+    offset: u64,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl DirectStore for SimStore {
+    fn begin_part<'a>(
+        &'a self,
+        upload: &'a Upload,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        self.direct_parts.fetch_add(1, Ordering::Relaxed);
+        let fail = self.faults.lock().unwrap().fail;
+        let failed = self.chance(fail);
+        let store = self.me.upgrade().unwrap();
+        Box::pin(async move {
+            if failed {
+                return Err(transient("simulated: the part could not be begun"));
+            }
+            let bytes = Mutex::new(vec![0; len as usize]);
+            Ok(Arc::new(Gathered { store, upload: upload.clone(), number, offset, bytes }) as Arc<dyn PartSink>)
+        })
+    }
+}
+
+impl PartSink for Gathered {
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        let fail = self.store.faults.lock().unwrap().fail;
+        if self.store.chance(fail / 4) {
+            return Err(transient("simulated: a piece could not be written"));
+        }
+        let at = at as usize;
+        self.bytes.lock().unwrap()[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Arc<Self>) -> BoxFuture<'static, Result<ETag>> {
+        Box::pin(async move {
+            let payload = Payload::held(vec![std::mem::take(&mut *self.bytes.lock().unwrap()).into()]);
+            let part = PutPart { number: self.number, attempt: Attempt(1), offset: Some(self.offset), payload };
+            self.store.put_part(&self.upload, part).await
+        })
     }
 }
 
@@ -218,6 +280,10 @@ impl MultipartStore for SimStore {
             part.payload = Payload::held(vec![bytes.into()]);
             self.inner.put_part(upload, part).await
         }))
+    }
+
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        self.is_direct.then_some(self)
     }
 
     fn complete<'a>(
@@ -295,7 +361,20 @@ impl MultipartStore for SimStore {
         self.inner.copy(from, to, condition)
     }
 
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(self.with_faults(self.inner.replace_metadata(key, metadata, if_match)))
+    }
+
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         self.inner.list(prefix)
     }
+}
+
+fn transient(what: &'static str) -> Error {
+    Error::new(ErrorKind::Timeout, what).with_retry(Retry::Yes)
 }

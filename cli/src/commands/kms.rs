@@ -1,71 +1,186 @@
-//! `kms list-keys`, `export-backup` and `import-backup`.
+//! `kms`: the keys of the local key store.
 
+mod aliases;
+mod backup;
+mod import;
+
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use sealift::kms::backup::{self, SecretString};
-use sealift::kms::local::KeyMetadata;
-use sealift::{Error, ErrorKind};
+use sealift::Error;
+use sealift::kms::local::{CreateKey, KeyMetadata, KeyOrigin, LocalKms};
 use serde::Serialize;
 
-use super::get;
-use crate::args::{ExportBackup, ImportBackup, Kms, ListKeys, Passphrase};
+use crate::args::{self, ChangeKey, DescribeKey, Kms, ListKeys, Output};
 use crate::exit::{Failure, Result};
 use crate::home::Home;
-use crate::output;
+use crate::output::{self, printable};
 
 pub(crate) fn run(command: Kms) -> Result {
     match command {
-        Kms::ListKeys(args) => list_keys(&args),
-        Kms::ExportBackup(args) => export(&args),
-        Kms::ImportBackup(args) => import(&args),
+        Kms::CreateKey(args) => create(args),
+        Kms::DescribeKey(args) => describe(&args),
+        Kms::ListKeys(args) => list(&args),
+        Kms::EnableKey(args) => change_key(&args, LocalKms::enable_key, |_| "enabled".to_owned()),
+        Kms::DisableKey(args) => {
+            change_key(&args, LocalKms::disable_key, |_| "disabled: it neither seals nor opens".to_owned())
+        }
+        Kms::ScheduleKeyDeletion(args) => {
+            let deleted = |key: &Key| {
+                let date = key.delete_date.as_deref().unwrap_or("a day to come");
+                format!("will be deleted on {date}; to keep it: sealift kms cancel-key-deletion {}", key.key_id)
+            };
+            change(&args.key, &args.output, |kms, key| kms.schedule_key_deletion(key, args.days), deleted)
+        }
+        Kms::CancelKeyDeletion(args) => {
+            change_key(&args, LocalKms::cancel_key_deletion, |key| format!("stays; its state is {}", key.key_state))
+        }
+        Kms::RotateKey(args) => change_key(&args, LocalKms::rotate_key, |key| {
+            format!(
+                "seals with version {} of its material; earlier ones still open",
+                key.primary_key_version.unwrap_or(0)
+            )
+        }),
+        Kms::UpdateDescription(args) => {
+            let said = |key: &Key| format!("described as {:?}", key.description);
+            change(&args.key, &args.output, |kms, key| kms.update_description(key, &args.description), said)
+        }
+        Kms::TagKey(args) => {
+            let tags: BTreeMap<_, _> = args.tags.into_iter().collect();
+            change(&args.key, &args.output, |kms, key| kms.tag_key(key, tags), Key::tagged)
+        }
+        Kms::UntagKey(args) => change(&args.key, &args.output, |kms, key| kms.untag_key(key, &args.names), Key::tagged),
+        Kms::CreateAlias(args) => aliases::create(&args),
+        Kms::UpdateAlias(args) => aliases::update(&args),
+        Kms::DeleteAlias(args) => aliases::delete(&args),
+        Kms::ListAliases(args) => aliases::list(&args),
+        Kms::GetParametersForImport(args) => import::parameters(&args),
+        Kms::ImportKeyMaterial(args) => import::import(&args),
+        Kms::DeleteKeyMaterial(args) => change_key(&args, LocalKms::delete_key_material, |_| {
+            "its material is deleted: it neither seals nor opens until the same material is imported again".to_owned()
+        }),
+        Kms::ExportBackup(args) => backup::export(&args),
+        Kms::ImportBackup(args) => backup::import(&args),
     }
 }
 
+/// A key, as JSON shows it.
 #[derive(Serialize)]
 struct Key {
-    key: String,
+    key_id: String,
+    key_state: &'static str,
+    origin: String,
+    description: String,
     aliases: Vec<String>,
-    created: String,
-    primary_version: u32,
+    tags: BTreeMap<String, String>,
+    creation_date: String,
+    primary_key_version: Option<u32>,
+    material_expire_time: Option<String>,
+    delete_date: Option<String>,
 }
 
 impl From<KeyMetadata> for Key {
     fn from(key: KeyMetadata) -> Self {
-        let created = output::timestamp(key.created);
-        Self { key: key.key_id, aliases: key.aliases, created, primary_version: key.primary_version }
+        Self {
+            key_id: key.key_id,
+            key_state: key.state.name(),
+            origin: key.origin.to_string(),
+            description: key.description,
+            aliases: key.aliases,
+            tags: key.tags,
+            creation_date: output::timestamp(key.created),
+            primary_key_version: Some(key.primary_version).filter(|version| *version > 0),
+            material_expire_time: key.material_expires.map(output::timestamp),
+            delete_date: key.deletion.map(output::timestamp),
+        }
     }
 }
 
-fn list_keys(args: &ListKeys) -> Result {
-    let keys: Vec<_> = Home::find()?.open_key_store()?.list_keys()?.into_iter().map(Key::from).collect();
-    args.json.print(&keys, || {
-        let line = |key: &Key| format!("{}  {}  {}", key.key, key.created, key.aliases.join(" "));
-        keys.iter().map(|key| line(key).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
-    })
+impl Key {
+    fn text(&self) -> String {
+        let mut lines = vec![
+            ("key id", self.key_id.clone()),
+            ("state", self.key_state.to_owned()),
+            ("origin", self.origin.clone()),
+            ("created", self.creation_date.clone()),
+        ];
+        let version = self.primary_key_version.map_or("none: it has no material".to_owned(), |n| n.to_string());
+        lines.push(("version", version));
+        lines.extend(self.material_expire_time.iter().map(|time| ("expires", time.clone())));
+        lines.extend(self.delete_date.iter().map(|time| ("deletion", time.clone())));
+        lines.extend(self.aliases.iter().map(|alias| ("alias", alias.clone())));
+        if !self.description.is_empty() {
+            lines.push(("for", printable(&self.description)));
+        }
+        lines.extend(self.tags.iter().map(|(name, value)| ("tag", printable(&format!("{name}={value}")))));
+        let lines: Vec<_> = lines.into_iter().map(|(name, value)| format!("{name:<9}{value}")).collect();
+        lines.join("\n")
+    }
+
+    fn line(&self) -> String {
+        let aliases = if self.aliases.is_empty() { "-".to_owned() } else { self.aliases.join(" ") };
+        let line = format!(
+            "{}  {:15}  {:8}  {}  {aliases}  {}",
+            self.key_id,
+            self.key_state,
+            self.origin,
+            self.creation_date,
+            printable(&self.description)
+        );
+        line.trim_end().to_owned()
+    }
+
+    fn tagged(&self) -> String {
+        let tags: Vec<_> = self.tags.iter().map(|(name, value)| printable(&format!("{name}={value}"))).collect();
+        if tags.is_empty() { "has no tags".to_owned() } else { format!("tagged {}", tags.join(" ")) }
+    }
 }
 
-fn export(args: &ExportBackup) -> Result {
+fn create(args: args::CreateKey) -> Result {
+    let kms = Home::find()?.open_or_create_key_store()?;
+    let options =
+        CreateKey { origin: args.origin, description: args.description, tags: args.tag.into_iter().collect() };
+    let key = Key::from(kms.create_key(options)?);
+    if !args.json.json && args.origin == KeyOrigin::External {
+        output::say(&format!(
+            "It has no material yet. To import your own, first: sealift kms get-parameters-for-import {}",
+            key.key_id
+        ));
+    }
+    args.json.print(&key, || key.key_id.clone())
+}
+
+fn describe(args: &DescribeKey) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    let to_stdout = args.file.as_os_str() == "-";
-    if !to_stdout && !args.force && std::fs::symlink_metadata(&args.file).is_ok() {
-        return Err(get::exists(&args.file));
-    }
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(Failure::new(ErrorKind::InvalidInput, "a backup is not text for a terminal: name a file"));
-    }
-    let passphrase = args.passphrase.for_export()?;
-    if to_stdout {
-        return Ok(backup::export(&kms, passphrase, io::stdout().lock())?);
-    }
-    write_whole(&args.file, args.force, |file| Ok(backup::export(&kms, passphrase, file)?))?;
-    output::say(&format!(
-        "{}: a backup of the key store. Keep it, and the passphrase, away from this machine.",
-        args.file.display()
-    ));
-    Ok(())
+    let key = Key::from(kms.describe_key(&args.key)?);
+    args.json.print(&key, || key.text())
+}
+
+fn list(args: &ListKeys) -> Result {
+    let keys: Vec<_> = Home::find()?.open_key_store()?.list_keys()?.into_iter().map(Key::from).collect();
+    args.json.print(&keys, || keys.iter().map(Key::line).collect::<Vec<_>>().join("\n"))
+}
+
+fn change_key(
+    args: &ChangeKey,
+    change_it: impl FnOnce(&LocalKms, &str) -> Result<KeyMetadata, Error>,
+    said: impl FnOnce(&Key) -> String,
+) -> Result {
+    change(&args.key, &args.output, change_it, said)
+}
+
+/// Changes the key that the user calls `name`, and tells what it is like now.
+fn change(
+    name: &str,
+    output: &Output,
+    change_it: impl FnOnce(&LocalKms, &str) -> Result<KeyMetadata, Error>,
+    said: impl FnOnce(&Key) -> String,
+) -> Result {
+    let kms = Home::find()?.open_key_store()?;
+    let key = Key::from(change_it(&kms, name).map_err(|e| Failure::of_key(e, name))?);
+    output.done(&key, || format!("{}: {}", key.key_id, said(&key)))
 }
 
 /// A file that appears when it is whole and on disk, and that only its owner can read.
@@ -80,79 +195,4 @@ fn write_whole(path: &Path, overwrite: bool, write: impl FnOnce(&File) -> Result
     let persisted = if overwrite { temp.persist(path) } else { temp.persist_noclobber(path) };
     persisted.map_err(|e| failed(e.error))?;
     Ok(File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?)
-}
-
-fn import(args: &ImportBackup) -> Result {
-    let home = Home::find()?;
-    let input: Box<dyn Read> = if args.file.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        let failed = |e| Error::io(format!("cannot open {}", args.file.display()), e);
-        Box::new(BufReader::new(File::open(&args.file).map_err(failed)?))
-    };
-    let passphrase = args.passphrase.for_import()?;
-    let kms = backup::import(input, passphrase, home.key_store()).map_err(|e| {
-        Failure::from(e)
-            .hint_if(ErrorKind::AlreadyExists, "a key store is never replaced; for another one, set SEALIFT_HOME")
-    })?;
-    output::say(&format!("Restored the key store in {}.", kms.dir().display()));
-    if std::env::var_os("SEALIFT_ROOT_KEY").is_some() {
-        output::say("note: SEALIFT_ROOT_KEY is set, and is used instead of the root key that was restored");
-    }
-    Ok(())
-}
-
-impl Passphrase {
-    fn for_export(&self) -> Result<SecretString> {
-        let Some(passphrase) = self.given()? else {
-            let first = ask("Passphrase for the backup: ")?;
-            if first.is_empty() {
-                return Err(empty());
-            }
-            if first != ask("The same again: ")? {
-                return Err(Failure::new(ErrorKind::InvalidInput, "the two passphrases differ"));
-            }
-            return Ok(SecretString::from(first));
-        };
-        Ok(passphrase)
-    }
-
-    fn for_import(&self) -> Result<SecretString> {
-        match self.given()? {
-            Some(passphrase) => Ok(passphrase),
-            None => ask("Passphrase of the backup: ").map(SecretString::from),
-        }
-    }
-
-    /// From the file or the environment.
-    fn given(&self) -> Result<Option<SecretString>> {
-        let passphrase = match (&self.passphrase_file, std::env::var_os("SEALIFT_BACKUP_PASSPHRASE")) {
-            (Some(path), _) => first_line(path)?,
-            (None, Some(text)) => text
-                .into_string()
-                .map_err(|_| Failure::new(ErrorKind::InvalidInput, "SEALIFT_BACKUP_PASSPHRASE is not UTF-8"))?,
-            (None, None) => return Ok(None),
-        };
-        if passphrase.is_empty() { Err(empty()) } else { Ok(Some(SecretString::from(passphrase))) }
-    }
-}
-
-fn first_line(path: &Path) -> Result<String> {
-    let failed = |e| Error::io(format!("reading the passphrase from {}", path.display()), e);
-    let mut line = String::new();
-    BufReader::new(File::open(path).map_err(failed)?).read_line(&mut line).map_err(failed)?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn ask(prompt: &str) -> Result<String> {
-    if !io::stderr().is_terminal() {
-        return Err(Failure::new(ErrorKind::InvalidInput, "there is no terminal to ask for the passphrase on")
-            .hint("set SEALIFT_BACKUP_PASSPHRASE, or give --passphrase-file FILE"));
-    }
-    let asked = rpassword::prompt_password(prompt);
-    Ok(asked.map_err(|e| Error::io("asking for the passphrase", e))?)
-}
-
-fn empty() -> Failure {
-    Failure::new(ErrorKind::InvalidInput, "an empty passphrase protects nothing")
 }

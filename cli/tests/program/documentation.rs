@@ -2,7 +2,7 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: &[&[&str]] = &[
     &["put"],
     &["get"],
     &["cat"],
@@ -12,11 +12,29 @@ const COMMANDS: [&[&str]; 17] = [
     &["rm"],
     &["cp"],
     &["mv"],
+    &["rewrap"],
     &["uploads", "list"],
     &["uploads", "resume"],
     &["uploads", "abort"],
     &["data-key"],
+    &["kms", "create-key"],
+    &["kms", "describe-key"],
     &["kms", "list-keys"],
+    &["kms", "enable-key"],
+    &["kms", "disable-key"],
+    &["kms", "schedule-key-deletion"],
+    &["kms", "cancel-key-deletion"],
+    &["kms", "rotate-key"],
+    &["kms", "update-description"],
+    &["kms", "tag-key"],
+    &["kms", "untag-key"],
+    &["kms", "create-alias"],
+    &["kms", "update-alias"],
+    &["kms", "delete-alias"],
+    &["kms", "list-aliases"],
+    &["kms", "get-parameters-for-import"],
+    &["kms", "import-key-material"],
+    &["kms", "delete-key-material"],
     &["kms", "export-backup"],
     &["kms", "import-backup"],
     &["completions"],
@@ -62,13 +80,35 @@ fn help_names_every_flag() {
         "--verbose",
     ];
     let reader = ["--kms-key", "--key-file", "--encryption-context", "--bound"];
-    let flags: [(&[&str], &[&str]); 8] = [
+    let import = ["--import-token", "--encrypted-key-material", "--expires", "base64", "RFC 3339", "--json"];
+    let parameters =
+        ["--wrapping-algorithm", "--wrapping-key-spec", "--public-key-out", "--import-token-out", "RSA_4096", "--json"];
+    let rewrap = [
+        "--recursive",
+        "--dry-run",
+        "--kms-key",
+        "--key-file",
+        "--remove",
+        "--only",
+        "--open-with",
+        "--open-with-key-file",
+        "--encryption-context",
+        "--bound",
+        "--concurrency",
+        "--json",
+    ];
+    let flags: &[(&[&str], &[&str])] = &[
         (&["put"], &put),
         (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
         (&["cat"], &["--range"]),
         (&["verify"], &["--against"]),
         (&["cp"], &["--if-not-exists"]),
+        (&["rewrap"], &rewrap),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
+        (&["kms", "create-key"], &["--origin", "--description", "--tag", "--json"]),
+        (&["kms", "schedule-key-deletion"], &["--days", "7 to 30", "--json"]),
+        (&["kms", "get-parameters-for-import"], &parameters),
+        (&["kms", "import-key-material"], &import),
         (&["kms", "export-backup"], &["--passphrase-file", "SEALIFT_BACKUP_PASSPHRASE"]),
         (&["man"], &["--out-dir"]),
     ];
@@ -89,7 +129,13 @@ fn help_names_every_flag() {
 fn documents_name_commands_that_exist() {
     let sandbox = Sandbox::new();
     let mut named = std::collections::BTreeSet::new();
-    for text in [include_str!("../../../README.md"), include_str!("../../../docs/performance.md")] {
+    for text in [
+        include_str!("../../../README.md"),
+        include_str!("../../../docs/performance.md"),
+        include_str!("../../../docs/byok.md"),
+        include_str!("../../../docs/keys.md"),
+        include_str!("../../../docs/rotation.md"),
+    ] {
         for rest in text.split("sealift ").skip(1) {
             let words = |c: char| !(c.is_ascii_lowercase() || c == '-' || c == ' ');
             let mut words = rest.split(words).next().unwrap_or_default().split(' ').filter(|word| !word.is_empty());
@@ -109,7 +155,7 @@ fn completions_know_the_commands() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = sandbox.run(&["completions", shell]).expect(0).stdout();
-        for word in ["export-backup", "if-not-exists", "data-key"] {
+        for word in ["export-backup", "if-not-exists", "data-key", "import-key-material", "wrapping-key-spec"] {
             assert!(text.contains(word), "{shell}: {word}");
         }
     }

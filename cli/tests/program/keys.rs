@@ -152,7 +152,7 @@ fn kms_key_on_a_reader_trusts_that_one_alone() {
     sandbox.write("src", b"x");
     private_file(&sandbox, "one.key", &[1; 32]);
     sandbox.run(&["put", "src", "obj"]).expect(0);
-    let id = sandbox.run(&["kms", "list-keys", "--json"]).expect(0).json()[0]["key"].as_str().unwrap().to_owned();
+    let id = sandbox.run(&["kms", "list-keys", "--json"]).expect(0).json()[0]["key_id"].as_str().unwrap().to_owned();
     for key in ["alias/default", &id] {
         sandbox.run(&["cat", "obj", "--kms-key", key]).expect(0);
         sandbox.run(&["put", "src", "obj", "--kms-key", key]).expect(0);

@@ -5,9 +5,14 @@ mod bad_input;
 mod contracts;
 mod documentation;
 mod interrupted;
+mod key_store;
 mod keys;
+mod kms;
+mod kms_import;
 mod objects;
+mod rewrap;
 mod services;
 #[path = "../../../tests/support/stub.rs"]
 mod stub;
 mod support;
+mod walk_through;

@@ -145,6 +145,10 @@ impl Run {
         run
     }
 
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.output.stdout
     }
@@ -212,6 +216,13 @@ pub(crate) fn run_in_namespace(sandbox: &Sandbox, script: &str) -> Run {
         .env("SEALIFT_HOME", sandbox.path("home"))
         .stdin(Stdio::null());
     Run::of(&mut command)
+}
+
+/// A Python that has what `tests/requirements.txt` asks for.
+pub(crate) fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../test-venv/bin/python");
+    assert!(python.exists(), "run `cargo xtask setup` first: it installs tests/requirements.txt into target/test-venv");
+    python
 }
 
 pub(crate) fn program() -> &'static Path {

@@ -6,6 +6,7 @@ mod list;
 mod publish;
 mod staging;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use self::body::Body;
 use self::layout::{Place, Staging, cannot};
 use self::list::Entry;
 use self::staging::{PartFile, PartTurn};
+use super::direct::{DirectStore, PartSink, Written};
 use super::{
     CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
     PutPart, StoredPart, Upload,
@@ -35,7 +37,8 @@ const PIECE: u64 = 1 << 20;
 /// ```text
 /// root/a/b/c                                     the body of the key a/b/c
 /// root/a/b/.sealift/c.<hex>.json                 its metadata; <hex> is the body's first 24 bytes, of a shorter body all
-/// root/a/b/.sealift/lock                         locked by whoever publishes or deletes in root/a/b
+/// root/a/b/.sealift/lock                         locked by whoever publishes, deletes or replaces metadata in root/a/b
+/// root/a/b/.sealift/new-metadata                 metadata that is being written, to replace another
 /// root/a/b/.sealift/uploads/<id>/upload.json     an upload in progress: the key's last segment, and the metadata to be
 /// root/a/b/.sealift/uploads/<id>/body            the body to be; parts whose offset is known are written in place
 /// root/a/b/.sealift/uploads/<id>/part-00001      record of a stored part: ETag, length, where its bytes are
@@ -55,6 +58,8 @@ const PIECE: u64 = 1 << 20;
 /// - Writers on one key, in one process or many, leave one whole object with its own metadata;
 ///   [`IfNotExists`](PutCondition::IfNotExists) has one winner, against programs that do not know this store too.
 /// - A read sees one state of an object, even if it is replaced or deleted meanwhile.
+/// - Metadata is replaced by one rename too, and an ETag tells of it: of two who replace the same, one learns that it
+///   [changed](ErrorKind::Changed). A read's `if_match` looks at the body alone, so readers go on.
 ///
 /// They hold on local file systems, and over the network as far as its locks, renames and fsync keep their promises.
 ///
@@ -185,6 +190,10 @@ impl MultipartStore for DirStore {
         })
     }
 
+    fn direct(&self) -> Option<&dyn DirectStore> {
+        Some(self)
+    }
+
     fn complete<'a>(
         &'a self,
         upload: &'a Upload,
@@ -267,7 +276,8 @@ impl MultipartStore for DirStore {
         Box::pin(async move {
             let place = self.place(key)?;
             let body = blocking(move || Body::open(&place)).await?;
-            if if_match.is_some_and(|etag| *etag != body.info.etag) {
+            // A reader goes on while the metadata is replaced: the bytes are the same.
+            if if_match.is_some_and(|etag| !body::is_same_body(etag, &body.info.etag)) {
                 return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
             }
             let info = body.info.clone();
@@ -324,6 +334,20 @@ impl MultipartStore for DirStore {
         })
     }
 
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let properties = Properties { metadata: metadata.clone() };
+            let if_match = if_match.clone();
+            blocking(move || publish::replace_metadata(&place, &properties, &if_match)).await
+        })
+    }
+
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         let stack = vec![Entry::Dir(String::new())];
         stream::try_unfold(stack, move |mut stack| async move {
@@ -339,6 +363,40 @@ impl MultipartStore for DirStore {
             }
         })
         .boxed()
+    }
+}
+
+impl DirectStore for DirStore {
+    fn begin_part<'a>(
+        &'a self,
+        upload: &'a Upload,
+        number: PartNumber,
+        offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
+        Box::pin(async move {
+            let (place, staging) = self.staging(upload)?;
+            let file = blocking(move || PartTurn::wait(&place, staging, number)?.begin(Some(offset))).await;
+            let file = file.map_err(|error| error.with_part(number))?;
+            Ok(Arc::new(InPlace { file, written: Written::new(len) }) as Arc<dyn PartSink>)
+        })
+    }
+}
+
+/// A part that is written in place, by whoever has a piece of it. Its turn ends with the last write.
+struct InPlace {
+    file: PartFile,
+    written: Written,
+}
+
+impl PartSink for InPlace {
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.written.add(at, bytes)?;
+        write_at(&self.file, at, bytes)
+    }
+
+    fn finish(self: Arc<Self>) -> BoxFuture<'static, Result<ETag>> {
+        blocking(move || self.file.finish(self.written.all()?)).boxed()
     }
 }
 
@@ -415,18 +473,13 @@ async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
     while let Some(batch) = batches.next().await {
         let target = Arc::clone(&target);
         sent = blocking(move || {
-            use std::os::unix::fs::FileExt as _;
-
-            let (file, path) = target.file();
             for segment in batch {
                 let segment = segment?;
                 let end = sent + segment.len() as u64;
                 if end > len {
                     return Err(Payload::wrong_length(len, end));
                 }
-                let at = target.start().checked_add(sent).filter(|at| i64::try_from(*at).is_ok());
-                let at = at.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "no file is that long"))?;
-                file.write_all_at(&segment, at).map_err(cannot("write", path))?;
+                write_at(target.as_ref(), sent, &segment)?;
                 sent = end;
             }
             Ok(sent)
@@ -439,9 +492,19 @@ async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
     Ok(())
 }
 
+/// Writes `bytes` at `at`, counted from the target's start.
+fn write_at(target: &impl Target, at: u64, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+
+    let at = target.start().checked_add(at).filter(|at| i64::try_from(*at).is_ok());
+    let at = at.ok_or_else(|| Error::new(ErrorKind::LimitExceeded, "no file is that long"))?;
+    let (file, path) = target.file();
+    file.write_all_at(bytes, at).map_err(cannot("write", path))
+}
+
 fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
     // In the kernel, and without copying at all where the file system can share blocks.
-    let copied = std::io::copy(&mut source.file(), &mut &to.body).map_err(cannot("copy", &from.body()))?;
+    let copied = std::io::copy(&mut &source.file, &mut &to.body).map_err(cannot("copy", &from.body()))?;
     if copied != source.info.len {
         return Err(Error::new(ErrorKind::Changed, format!("{} changed while it was copied", from.body().display())));
     }
