@@ -320,7 +320,9 @@ impl Token {
 
     /// Runs `operation` on an idle session, or on a new one if there is none or it turns out to be stale.
     fn call<T>(&self, operation: impl Fn(&Session) -> Result<T, Failed>) -> Result<T> {
-        if let Some(session) = self.idle().pop() {
+        // On a line of its own: the list must not be locked while the session is in use.
+        let idle = self.idle().pop();
+        if let Some(session) = idle {
             match operation(&session) {
                 Err(Failed::Token(error)) if is_stale(&error) => self.idle().clear(),
                 Err(Failed::Missing(_)) => {}
