@@ -26,6 +26,8 @@ Environment:
   SEALIFT_HOME      where key store and upload ledgers are
                     (default: the platform's data directory, ~/.local/share/sealift on Linux)
   SEALIFT_ROOT_KEY  root key of the key store, 32 bytes in base64, instead of its file root.key
+  AWS_…, ALIBABA_CLOUD_…, VAULT_… or BAO_…, SEALIFT_PKCS11_PIN
+                    credentials and addresses of key services, as their own tools take them
   RUST_LOG          what to log to stderr, such as `sealift=debug`
 
 Exit codes:
@@ -146,10 +148,12 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) if_not_exists: bool,
 
-    /// Seal for this key of the local key store, an id or alias [default: alias/default]; may be repeated
+    /// Seal for this key [default: alias/default of the local key store]; may be repeated
     ///
-    /// Each of several keys, and each --key-file, can open the object alone.
-    #[arg(long, value_name = "KEY", help_heading = "Keys")]
+    /// An id or alias of the local key store, or a key of another service: an ARN of AWS (arn:aws:kms:…) or Alibaba Cloud
+    /// (acs:kms:…), aws:ID, aliyun:ID, vault:[MOUNT/]NAME for OpenBao and Vault, a PKCS #11 URI (pkcs11:…), or rsa:FILE for a public
+    /// key whose private half is kept elsewhere. Each of several keys, and each --key-file, can open the object alone.
+    #[arg(long, value_name = "[SERVICE:]KEY", help_heading = "Keys")]
     pub(crate) kms_key: Vec<String>,
     /// Seal for the key in this file: exactly 32 bytes, or their base64; may be repeated
     ///
@@ -452,8 +456,11 @@ pub(crate) struct Man {
 /// Which keys a reader may use.
 #[derive(Args, Debug)]
 pub(crate) struct Keys {
-    /// Only trust this key of the local key store, an id or alias [default: every key of it]; may be repeated
-    #[arg(long, value_name = "KEY", help_heading = "Keys")]
+    /// Only trust this key [default: every key of the local key store]; may be repeated
+    ///
+    /// Named as for `put`; rsa:FILE is the private key here. Keys of other services are only tried if they are named, because a store
+    /// could forge objects under keys of its own. aws:any, aliyun:any and vault:any trust every key that the service lets you use.
+    #[arg(long, value_name = "[SERVICE:]KEY", help_heading = "Keys")]
     pub(crate) kms_key: Vec<String>,
     /// Also trust the key in this file: exactly 32 bytes, or their base64; may be repeated
     #[arg(long, value_name = "FILE", help_heading = "Keys", value_hint = ValueHint::FilePath)]

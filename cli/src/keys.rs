@@ -8,31 +8,43 @@ use sealift::kms::Kms;
 use sealift::kms::key_file::KeyFile;
 use sealift::kms::local::LocalKms;
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
-use sealift::{EncryptionContext, Error, ErrorKind};
+use sealift::{EncryptionContext, Error, ErrorKind, KmsService};
 
 use crate::args::{Keys, Put, ReaderKeys};
 use crate::exit::{Failure, Result};
 use crate::home::{Home, unavailable};
 use crate::output;
+use crate::services::NamedKey;
 
 /// Whom `put` seals for. Makes the key store on first use, unless only key files or other keys are named.
 pub(crate) fn recipients(args: &Put, home: &Home) -> Result<Vec<Recipient>> {
+    recipients_named(&args.kms_key, &args.key_file, home)
+}
+
+/// The recipients that are named so, as `put` understands it; where none is, the default key.
+pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &Home) -> Result<Vec<Recipient>> {
     let default = [LocalKms::DEFAULT_ALIAS.to_owned()];
-    let local = match (args.kms_key.as_slice(), args.key_file.as_slice()) {
+    let named = match (kms_key, key_file) {
         ([], []) => &default,
         (named, _) => named,
     };
-    let mut recipients = Vec::new();
-    if !local.is_empty() {
-        // A new store has only the one key, so for any other there is no sense in making it.
-        let kms: Arc<dyn Kms> = if local.iter().all(|key| key == LocalKms::DEFAULT_ALIAS) {
-            Arc::new(home.open_or_create_key_store()?)
-        } else {
-            Arc::new(home.open_key_store()?)
+    let named: Vec<_> = named.iter().map(|text| NamedKey::parse(text)).collect();
+    // A new store has only the one key, so for any other there is no sense in making it.
+    let is_other = |named: &&NamedKey<'_>| named.service == KmsService::Local && named.key != LocalKms::DEFAULT_ALIAS;
+    let may_create = !named.iter().any(|named| is_other(&named));
+    let mut recipients: Vec<Recipient> = Vec::new();
+    for key in named {
+        // One client is enough for all keys of a service.
+        let connected = recipients.iter().find(|other| other.kms.service() == key.service).map(|other| &other.kms);
+        let (kms, name): (Arc<dyn Kms>, _) = match (key.service, connected) {
+            (KmsService::Local, Some(kms)) => (Arc::clone(kms), key.key.to_owned()),
+            (KmsService::Local, None) if may_create => (Arc::new(home.open_or_create_key_store()?), key.key.to_owned()),
+            (KmsService::Local, None) => (Arc::new(home.open_key_store()?), key.key.to_owned()),
+            (_, connected) => key.connect(connected)?,
         };
-        recipients.extend(local.iter().map(|key| Recipient { kms: Arc::clone(&kms), key: key.clone() }));
+        recipients.push(Recipient { kms, key: name });
     }
-    for path in &args.key_file {
+    for path in key_file {
         let kms = read_key_file(path)?;
         let key = kms.id().to_owned();
         recipients.push(Recipient { kms: Arc::new(kms), key });
@@ -45,19 +57,29 @@ pub(crate) struct TrustedByUser {
     pub(crate) keys: Trusted,
     local: Option<String>,
     named_key_files: bool,
+    /// What names further key files on this command line.
+    pub(crate) key_file_flag: &'static str,
 }
 
 impl Keys {
-    /// The keys of the local key store, as far as it can be used and is not narrowed, and those of the files named.
-    pub(crate) fn trusted(&self, home: &Home) -> Result<TrustedByUser> {
+    /// The keys named, and the files. Where none is named, all keys of the local key store, as far as it can be used.
+    pub(crate) async fn trusted(&self, home: &Home) -> Result<TrustedByUser> {
         let mut services: Vec<(Arc<dyn Kms>, TrustedKeys)> = Vec::new();
+        let mut local_keys = Vec::new();
+        for named in self.kms_key.iter().map(|text| NamedKey::parse(text)) {
+            match named.service {
+                KmsService::Local => local_keys.push(named.key),
+                _ => services.push(named.trusted().await?),
+            }
+        }
         let mut local = None;
         match home.open_key_store() {
+            _ if local_keys.is_empty() && !self.kms_key.is_empty() => {}
             Ok(kms) => {
-                let keys = self.local_keys(&kms)?;
+                let keys = trusted_local_keys(&kms, &local_keys)?;
                 services.push((Arc::new(kms), keys));
             }
-            Err(e) if !self.kms_key.is_empty() => return Err(e.into()),
+            Err(e) if !local_keys.is_empty() => return Err(e.into()),
             // Perhaps the object is sealed for a key file; perhaps it is not even there.
             Err(_) if !home.key_store().exists() => {
                 local = Some(format!("there is no key store at {}", home.key_store().display()));
@@ -69,23 +91,34 @@ impl Keys {
             let only = TrustedKeys::Only(vec![kms.id().to_owned()]);
             services.push((Arc::new(kms), only));
         }
-        Ok(TrustedByUser { keys: Trusted::new(services), local, named_key_files: !self.key_file.is_empty() })
+        Ok(TrustedByUser {
+            keys: Trusted::new(services),
+            local,
+            named_key_files: !self.key_file.is_empty(),
+            key_file_flag: "--key-file",
+        })
     }
 
-    fn local_keys(&self, kms: &LocalKms) -> Result<TrustedKeys> {
-        if self.kms_key.is_empty() {
-            return Ok(TrustedKeys::Any);
-        }
-        // Envelopes name ids.
-        let ids = self.kms_key.iter().map(|key| kms.describe_key(key).map(|found| found.key_id));
-        Ok(TrustedKeys::Only(ids.collect::<Result<_, _>>().map_err(unavailable)?))
-    }
-
-    /// These arguments, for a command line that does the same again.
-    pub(crate) fn key_file_arguments(files: &[PathBuf]) -> String {
+    /// These arguments, for a command line that reads what was sealed with them.
+    pub(crate) fn reading_arguments(kms_keys: &[String], key_files: &[PathBuf]) -> String {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        files.iter().map(|path| format!(" --key-file {}", shell_quoted(&absolute(path)))).collect()
+        let is_other = |key: &&String| NamedKey::parse(key).service != KmsService::Local;
+        // Without any, all keys of the local store are tried.
+        let any_other = kms_keys.iter().any(|key| is_other(&key));
+        let named = kms_keys.iter().filter(|key| any_other && NamedKey::parse(key).reads());
+        let named: String = named.map(|key| format!(" --kms-key {}", shell_quoted(Path::new(key)))).collect();
+        let files = key_files.iter().map(|path| format!(" --key-file {}", shell_quoted(&absolute(path))));
+        named + &files.collect::<String>()
     }
+}
+
+fn trusted_local_keys(kms: &LocalKms, named: &[&str]) -> Result<TrustedKeys> {
+    if named.is_empty() {
+        return Ok(TrustedKeys::Any);
+    }
+    // Envelopes name ids.
+    let ids = named.iter().map(|key| kms.describe_key(key).map(|found| found.key_id));
+    Ok(TrustedKeys::Only(ids.collect::<Result<_, _>>().map_err(unavailable)?))
 }
 
 impl ReaderKeys {
@@ -104,9 +137,10 @@ impl TrustedByUser {
                     .hint(local)
                     .hint("if there is a backup of the key store it was sealed with: sealift kms import-backup FILE");
             }
+            failure = failure.hint("if it was sealed for a key of another key service: --kms-key [SERVICE:]KEY");
             return failure.hint(match self.named_key_files {
-                true => "if it was sealed for a key file, that is not among those given",
-                false => "if it was sealed for a key file: --key-file FILE",
+                true => "if it was sealed for a key file, that is not among those given".to_owned(),
+                false => format!("if it was sealed for a key file: {} FILE", self.key_file_flag),
             });
         }
         failure.hint_if(

@@ -7,6 +7,7 @@ mod home;
 mod interrupt;
 mod keys;
 mod output;
+mod services;
 mod sigbus;
 mod size;
 mod source;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use sealift::engine::{Progress, ProgressCallback};
+use sealift::engine::{Progress, ProgressCallback, Reader};
 use sealift::{Error, WrappedKey};
 use serde::Serialize;
 
@@ -105,8 +105,8 @@ fn style(template: &str) -> ProgressStyle {
 /// A recipient, as JSON shows it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Recipient {
-    kms: &'static str,
-    key: String,
+    pub(crate) kms: &'static str,
+    pub(crate) key: String,
 }
 
 impl std::fmt::Display for Recipient {
@@ -115,8 +115,19 @@ impl std::fmt::Display for Recipient {
     }
 }
 
+impl From<&WrappedKey> for Recipient {
+    fn from(wrapped: &WrappedKey) -> Self {
+        Self { kms: wrapped.kms.name(), key: wrapped.key.clone() }
+    }
+}
+
 pub(crate) fn recipients(data_keys: &[WrappedKey]) -> Vec<Recipient> {
-    data_keys.iter().map(|wrapped| Recipient { kms: wrapped.kms.name(), key: wrapped.key.clone() }).collect()
+    data_keys.iter().map(Recipient::from).collect()
+}
+
+/// Whose key opened an object.
+pub(crate) fn opened_with(reader: &Reader) -> Option<Recipient> {
+    reader.opened_with().map(Recipient::from)
 }
 
 /// `text` without what commands a terminal: whoever stored an object wrote its name and its metadata.

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "aliyun-kms")]
 pub mod aliyun;
+#[cfg(feature = "aws-kms")]
+pub mod aws;
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod conformance;
@@ -16,6 +18,8 @@ pub mod recipients;
 pub mod retry;
 #[cfg(feature = "aws-lc-rs")]
 pub mod rsa;
+#[cfg(feature = "vault-kms")]
+pub mod vault;
 
 mod secret;
 

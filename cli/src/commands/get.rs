@@ -49,6 +49,7 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
         dest: args.dest.display().to_string(),
         object_id: reader.envelope().object_id().to_string(),
         plain_len: reader.len(),
+        opened_with: output::opened_with(&reader),
         seconds: took.as_secs_f64(),
         bytes_per_second: output::rate(reader.len(), took),
     };
@@ -61,6 +62,7 @@ struct GetReport {
     dest: String,
     object_id: String,
     plain_len: u64,
+    opened_with: Option<output::Recipient>,
     seconds: f64,
     bytes_per_second: u64,
 }

@@ -14,6 +14,7 @@ use sealift::engine::Reader;
 use crate::args::{Cli, Command, EngineArgs, ReaderKeys};
 use crate::exit::Result;
 use crate::home::Home;
+use crate::output;
 use crate::url::Location;
 
 pub(crate) async fn run(cli: Cli) -> Result {
@@ -51,8 +52,13 @@ impl EngineArgs {
 async fn open(engine: &Engine, url: &Location, keys: &ReaderKeys) -> Result<Reader> {
     let demands = keys.demands()?;
     let object = url.object()?;
-    let trusted = keys.keys.trusted(&Home::find()?)?;
-    engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))
+    let trusted = keys.keys.trusted(&Home::find()?).await?;
+    let reader =
+        engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))?;
+    if let Some(recipient) = output::opened_with(&reader) {
+        tracing::info!("opened with the {} key {}", recipient.kms, output::printable(&recipient.key));
+    }
+    Ok(reader)
 }
 
 /// An engine for commands that move no data.

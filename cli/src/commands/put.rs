@@ -49,7 +49,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let upload = engine.upload(object.store, object.key, source, &recipients, options);
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
     let took = bar.finish();
-    let uploaded = done.map_err(|e| kept(e, &args.key_file))?;
+    let uploaded = done.map_err(|e| kept(e, &args.kms_key, &args.key_file))?;
     report(&uploaded, args.url.to_string(), took, &args.output)
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn on_failure(abort: bool) -> OnCancel {
 }
 
 /// `error`, with the command that goes on with what was kept, or that removes it where nothing can.
-pub(crate) fn kept(error: Error, key_files: &[PathBuf]) -> Failure {
+pub(crate) fn kept(error: Error, kms_keys: &[String], key_files: &[PathBuf]) -> Failure {
     let Some(id) = error.resumable().map(str::to_owned) else {
         return Failure::from(error).hint_if(ErrorKind::Cancelled, "nothing of it was kept");
     };
@@ -68,7 +68,7 @@ pub(crate) fn kept(error: Error, key_files: &[PathBuf]) -> Failure {
             .hint(format!("what was uploaded is still there; to remove it: sealift uploads abort {id}")),
         _ => Failure::from(error).hint(format!(
             "what was uploaded is kept; to go on: sealift uploads resume {id}{}",
-            Keys::key_file_arguments(key_files)
+            Keys::reading_arguments(kms_keys, key_files)
         )),
     }
 }

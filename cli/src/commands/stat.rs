@@ -30,6 +30,7 @@ struct Report {
     checksums: Option<bool>,
     cipher: &'static str,
     data_keys: Vec<Recipient>,
+    opened_with: Option<Recipient>,
     encryption_context: BTreeMap<String, String>,
     bound: bool,
     metadata: BTreeMap<String, String>,
@@ -40,7 +41,7 @@ struct Report {
 pub(crate) async fn stat(args: Stat) -> Result {
     let demands = args.keys.demands()?;
     let object = args.url.object()?;
-    let trusted = args.keys.keys.trusted(&Home::find()?)?;
+    let trusted = args.keys.keys.trusted(&Home::find()?).await?;
     let engine = small_engine()?;
     let url = args.url.to_string();
     match engine.open(object.store.clone(), object.key.clone(), &trusted.keys, &demands).await {
@@ -49,6 +50,7 @@ pub(crate) async fn stat(args: Stat) -> Result {
                 plain_len: Some(reader.len()),
                 parts: Some(reader.manifest().parts().len()),
                 checksums: Some(reader.manifest().checksums()),
+                opened_with: output::opened_with(&reader),
                 ..Report::of_envelope(url, reader.info(), reader.envelope())
             };
             args.json.print(&report, || report.text())
@@ -78,6 +80,7 @@ impl Report {
             // The only one there is: an envelope with another would not have been parsed.
             cipher: "COBBLESTONE-256",
             data_keys: output::recipients(envelope.data_keys()),
+            opened_with: None,
             encryption_context: envelope.context().pairs().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             bound: envelope.is_bound(),
             metadata: metadata.iter().filter(|(name, _)| is_own(name)).map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -118,6 +121,7 @@ struct Verified {
     parts: usize,
     checksums: bool,
     data_keys: Vec<Tried>,
+    opened_with: Option<Recipient>,
     against: Option<String>,
     seconds: f64,
     bytes_per_second: u64,
@@ -138,7 +142,7 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     let bar = args.output.bar(verbose);
     let work = async {
         let object = args.url.object()?;
-        let trusted = args.keys.keys.trusted(&Home::find()?)?;
+        let trusted = args.keys.keys.trusted(&Home::find()?).await?;
         let bucket = object.store.bucket().to_owned();
         let opened = engine.open(object.store, object.key.clone(), &trusted.keys, &demands).await;
         let reader = opened.map_err(|e| trusted.explain(e))?;
@@ -166,6 +170,7 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
         parts: reader.manifest().parts().len(),
         checksums: reader.manifest().checksums() && args.against.is_none(),
         data_keys,
+        opened_with: output::opened_with(&reader),
         against: args.against.as_ref().map(|path| path.display().to_string()),
         seconds: took.as_secs_f64(),
         bytes_per_second: output::rate(reader.len(), took),

@@ -68,7 +68,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
         Error::new(ErrorKind::InvalidInput, message)
     })?;
     let source = source::open_file(path, args.read_mode)?;
-    let trusted = args.keys.trusted(&home)?;
+    let trusted = args.keys.trusted(&home).await?;
     let url = store::object_url(pending.store_url(), pending.key()?.as_str());
     let bar = args.output.bar(verbose);
     let on_failure = put::on_failure(args.abort_on_interrupt);
@@ -78,7 +78,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
     let took = bar.finish();
     let uploaded = done.map_err(|e| match (e.resumable(), e.kind()) {
-        (Some(_), _) => put::kept(e, &args.keys.key_file),
+        (Some(_), _) => put::kept(e, &args.keys.kms_key, &args.keys.key_file),
         (None, ErrorKind::SourceChanged) => {
             Failure::from(e).hint(format!("to remove what was uploaded: sealift uploads abort {}", args.id))
         }

@@ -7,4 +7,7 @@ mod documentation;
 mod interrupted;
 mod keys;
 mod objects;
+mod services;
+#[path = "../../../tests/support/stub.rs"]
+mod stub;
 mod support;
