@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::types::PartNumber;
+use crate::types::{KeyState, PartNumber};
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +20,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     part: Option<PartNumber>,
+    key_state: Option<KeyState>,
     retry: Retry,
     resumable: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -101,6 +102,7 @@ impl Error {
             kind,
             message: message.into(),
             part: None,
+            key_state: None,
             retry: Retry::No,
             resumable: None,
             source: None,
@@ -129,6 +131,13 @@ impl Error {
     #[must_use]
     pub fn with_part(mut self, part: PartNumber) -> Self {
         self.0.part.get_or_insert(part);
+        self
+    }
+
+    /// The same, because a key is in `state`. For key services.
+    #[must_use]
+    pub fn with_key_state(mut self, state: KeyState) -> Self {
+        self.0.key_state = Some(state);
         self
     }
 
@@ -176,6 +185,12 @@ impl Error {
         self.0.part
     }
 
+    /// The state of the customer master key (CMK) that forbids what was to be done, if that is why it failed.
+    #[must_use]
+    pub fn key_state(&self) -> Option<KeyState> {
+        self.0.key_state
+    }
+
     /// Whether trying again can help, where whoever made the error knows.
     #[must_use]
     pub fn retry(&self) -> Retry {
@@ -199,6 +214,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("part", &self.0.part)
+            .field("key_state", &self.0.key_state)
             .field("retry", &self.0.retry)
             .field("source", &self.0.source)
             .finish()

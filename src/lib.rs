@@ -47,6 +47,6 @@ pub use crypto::DataKey;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use types::{
-    Attempt, ByteRange, ETag, EncryptionContext, KmsService, ObjectId, ObjectKey, PartNumber, Salt, UploadId,
+    Attempt, ByteRange, ETag, EncryptionContext, KeyState, KmsService, ObjectId, ObjectKey, PartNumber, Salt, UploadId,
     WrappedKey,
 };

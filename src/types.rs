@@ -320,6 +320,43 @@ impl FromStr for KmsService {
     }
 }
 
+/// What can be done with a customer master key (CMK) now, in the words of the cloud services. Only an enabled one wraps
+/// and unwraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyState {
+    /// It wraps and unwraps.
+    Enabled,
+    /// Switched off until it is enabled again.
+    Disabled,
+    /// It will be deleted, and does nothing until that is cancelled.
+    PendingDeletion,
+    /// Its key material is to be imported: for the first time, or again after it expired or was deleted.
+    PendingImport,
+}
+
+impl KeyState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Enabled, Self::Disabled, Self::PendingDeletion, Self::PendingImport];
+
+    /// The name that key services use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::PendingDeletion => "PendingDeletion",
+            Self::PendingImport => "PendingImport",
+        }
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// An object's data key as one customer master key (CMK) wrapped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedKey {

@@ -10,9 +10,14 @@ use std::path::{Path, PathBuf};
 use futures::FutureExt as _;
 use sealift::kms::Kms as _;
 use sealift::kms::backup::{self, SecretString};
-use sealift::kms::local::{LocalKms, RootKey, RootKeySource};
+use sealift::kms::local::{CreateKey, LocalKms, RootKey, RootKeySource};
 use sealift::{DataKey, EncryptionContext, Error, ErrorKind, Result, WrappedKey};
 use tempfile::TempDir;
+
+#[cfg(feature = "aws-lc-rs")]
+#[allow(dead_code, unreachable_pub)]
+#[path = "support/keys.rs"]
+mod keys;
 
 fn store() -> (TempDir, PathBuf, LocalKms) {
     let home = tempfile::tempdir().unwrap();
@@ -64,7 +69,7 @@ fn entries(dir: &Path) -> usize {
 #[test]
 fn what_was_wrapped_before_opens_after() {
     let (_home, dir, kms) = store();
-    let second = kms.create_key().unwrap();
+    let second = kms.create_key(CreateKey::default()).unwrap();
     kms.create_alias("alias/second", &second.key_id).unwrap();
     let wrapped = [generate(&kms, "alias/default"), generate(&kms, "alias/second")];
     let keys = kms.list_keys().unwrap();
@@ -78,7 +83,7 @@ fn what_was_wrapped_before_opens_after() {
         for (data_key, wrapped) in &wrapped {
             assert_eq!(unwrap(&kms, wrapped).unwrap(), *data_key);
         }
-        kms.create_key().unwrap();
+        kms.create_key(CreateKey::default()).unwrap();
     }
 }
 
@@ -158,7 +163,7 @@ fn what_a_backup_holds_is_checked() {
 fn an_import_replaces_nothing() {
     let (home, dir, kms) = store();
     let backup = export(&kms);
-    let (_, wrapped) = generate(&kms, &kms.create_key().unwrap().key_id);
+    let (_, wrapped) = generate(&kms, &kms.create_key(CreateKey::default()).unwrap().key_id);
     let error = failure(backup::import(backup.as_slice(), passphrase(), &dir));
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     unwrap(&kms, &wrapped).unwrap();
@@ -174,7 +179,7 @@ fn an_import_replaces_nothing() {
 #[test]
 fn a_store_that_lacks_a_key_is_not_backed_up() {
     let (_home, dir, kms) = store();
-    let key = kms.create_key().unwrap();
+    let key = kms.create_key(CreateKey::default()).unwrap();
     fs::remove_file(dir.join(format!("keys/{}.json", key.key_id))).unwrap();
     let mut file = Vec::new();
     let error = failure(backup::export(&kms, passphrase(), &mut file));
@@ -214,4 +219,60 @@ fn a_backup_shows_nothing_without_the_passphrase() {
     for inside in [&root_key[..8], "alias/", "store_id", &kms.list_keys().unwrap()[0].key_id] {
         assert!(!backup.contains(inside), "{inside}");
     }
+}
+
+#[cfg(feature = "aws-lc-rs")]
+#[test]
+fn keys_come_back_in_their_states_and_what_should_be_gone_does_not() {
+    use keys::{DAY, World, external, import, material, state, tree};
+    use sealift::KeyState;
+
+    let world = World::new();
+    let kms = &world.kms;
+    let create = |expires| {
+        let key = kms.create_key(external()).unwrap().key_id;
+        import(kms, &key, &material(1), expires).unwrap();
+        let pair = generate(kms, &key);
+        (key, pair)
+    };
+    let new = kms.create_key(external()).unwrap().key_id;
+    let (imported, pair) = create(Some(world.clock.after(30 * DAY)));
+    let (deleted, deleted_pair) = create(None);
+    kms.delete_key_material(&deleted).unwrap();
+    let (expired, expired_pair) = create(Some(world.clock.after(DAY)));
+    let [disabled, pending, gone] = [(); 3].map(|()| kms.create_key(CreateKey::default()).unwrap().key_id);
+    kms.disable_key(&disabled).unwrap();
+    kms.schedule_key_deletion(&pending, 30).unwrap();
+    kms.schedule_key_deletion(&gone, 7).unwrap();
+    world.clock.advance(7 * DAY);
+    let keys = kms.list_keys().unwrap();
+
+    let backup = export(kms);
+    let content = opened(&backup);
+    assert!(!content.contains(&gone));
+    assert_eq!(content.matches("\\\"versions\\\":[]").count(), 3, "new, deleted and expired have no material in it");
+    let dir = world.home.path().join("restored");
+    backup::import(backup.as_slice(), passphrase(), &dir).unwrap();
+    let restored = world.clock.open(&dir);
+    assert_eq!(restored.list_keys().unwrap(), keys);
+    assert_eq!(unwrap(&restored, &pair.1).unwrap(), pair.0);
+    assert_eq!(state(&restored, &disabled), KeyState::Disabled);
+    assert_eq!(state(&restored, &pending), KeyState::PendingDeletion);
+    for (key, (data_key, wrapped)) in [(&deleted, deleted_pair), (&expired, expired_pair)] {
+        assert_eq!(failure(unwrap(&restored, &wrapped)).key_state(), Some(KeyState::PendingImport));
+        // What it was made with is remembered.
+        assert_eq!(failure(import(&restored, key, &material(2), None)).kind(), ErrorKind::InvalidInput);
+        import(&restored, key, &material(1), None).unwrap();
+        assert_eq!(unwrap(&restored, &wrapped).unwrap(), data_key);
+    }
+    import(&restored, &new, &material(3), None).unwrap();
+
+    // A backup from before a key was gone does not bring it back to life.
+    world.clock.advance(23 * DAY);
+    let late = world.home.path().join("late");
+    backup::import(backup.as_slice(), passphrase(), &late).unwrap();
+    let late = world.clock.open(&late);
+    assert!(late.describe_key(&pending).is_err());
+    assert_eq!(state(&late, &imported), KeyState::PendingImport);
+    assert!(tree(late.dir()).iter().any(|(path, _)| path.ends_with(format!("{pending}.json"))), "until the next write");
 }

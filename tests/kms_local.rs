@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
 use sealift::crypto::{Backend, open_message};
 use sealift::kms::Kms as _;
-use sealift::kms::local::{LocalKms, RootKey, RootKeySource};
+use sealift::kms::local::{CreateKey, LocalKms, RootKey, RootKeySource};
 use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KmsService, Result, WrappedKey};
 use tempfile::TempDir;
 
@@ -164,7 +164,7 @@ fn s10_a_wrapped_key_moved_to_another_object_is_refused() {
 fn s11_a_wrapped_key_opens_under_no_other_cmk() {
     let (_home, _, kms) = store();
     let (_, mut wrapped) = generate(&kms, "alias/default").unwrap();
-    wrapped.key = kms.create_key().unwrap().key_id;
+    wrapped.key = kms.create_key(CreateKey::default()).unwrap().key_id;
     assert_refused(unwrap(&kms, &wrapped), ErrorKind::Authentication, &[&wrapped.key]);
 }
 
@@ -206,7 +206,7 @@ fn s26_a_key_that_is_not_there_is_unavailable() {
 fn keys_and_aliases_made_by_one_handle_are_seen_by_another() {
     let (_home, dir, kms) = store();
     let other = LocalKms::open(&dir, RootKeySource::File).unwrap();
-    let key = kms.create_key().unwrap();
+    let key = kms.create_key(CreateKey::default()).unwrap();
     assert!(key.aliases.is_empty());
     kms.create_alias("alias/photos/2024", &key.key_id).unwrap();
     kms.create_alias("alias/archive", "alias/photos/2024").unwrap();
@@ -370,7 +370,7 @@ fn any_damage_to_a_file_is_refused() {
 fn key_files_cannot_stand_in_for_each_other() {
     let (_home, dir, kms) = store();
     let first = kms.describe_key("alias/default").unwrap().key_id;
-    let second = kms.create_key().unwrap().key_id;
+    let second = kms.create_key(CreateKey::default()).unwrap().key_id;
     let path = |dir: &Path, id: &str| dir.join(format!("keys/{id}.json"));
     let (data_key, wrapped) = generate(&kms, &first).unwrap();
 
@@ -394,7 +394,7 @@ fn key_files_cannot_stand_in_for_each_other() {
 
     // The whole store under an open handle.
     fs::copy(other_dir.join("store.json"), dir.join("store.json")).unwrap();
-    assert_refused(kms.create_key(), ErrorKind::KeyUnavailable, &["another key store"]);
+    assert_refused(kms.create_key(CreateKey::default()), ErrorKind::KeyUnavailable, &["another key store"]);
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn a_crash_while_making_a_key_loses_nothing() {
     let (_home, dir, kms) = store();
     let before = fs::read(dir.join("store.json")).unwrap();
     // Between the key's file and the entry in store.json, and with the next file half written.
-    let key = kms.create_key().unwrap();
+    let key = kms.create_key(CreateKey::default()).unwrap();
     fs::write(dir.join("store.json"), before).unwrap();
     fs::write(dir.join(".new"), "{\"format\":\"sealift-kms-st").unwrap();
 
@@ -446,12 +446,12 @@ fn s27_a_write_that_fails_is_an_error_and_changes_nothing() {
     // In the way of the file that is written first: as good as a full disk, and also refused to root.
     fs::create_dir(dir.join(".new")).unwrap();
     let path = dir.join("keys");
-    assert_refused(kms.create_key(), ErrorKind::Io, &["writing", path.to_str().unwrap()]);
+    assert_refused(kms.create_key(CreateKey::default()), ErrorKind::Io, &["writing", path.to_str().unwrap()]);
     assert_refused(kms.create_alias("alias/new", "alias/default"), ErrorKind::Io, &["writing"]);
     assert_eq!(kms.list_keys().unwrap(), before);
     generate(&kms, "alias/default").unwrap();
     fs::remove_dir(dir.join(".new")).unwrap();
-    kms.create_key().unwrap();
+    kms.create_key(CreateKey::default()).unwrap();
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn writers_at_once_lose_nothing_of_each_other() {
             scope.spawn(move || {
                 let kms = LocalKms::open(dir, RootKeySource::File).unwrap();
                 for i in 0..5 {
-                    let key = kms.create_key().unwrap();
+                    let key = kms.create_key(CreateKey::default()).unwrap();
                     kms.create_alias(&format!("alias/{thread}-{i}"), &key.key_id).unwrap();
                     // Readers among the writers never see half of anything.
                     kms.list_keys().unwrap();
@@ -544,7 +544,7 @@ fn a_process_killed_at_any_time_leaves_a_store_that_works() {
             let (data_key, wrapped) = generate(&kms, &key.key_id).unwrap();
             assert_eq!(unwrap(&kms, &wrapped).unwrap(), data_key);
         }
-        kms.create_key().unwrap();
+        kms.create_key(CreateKey::default()).unwrap();
     }
 }
 
@@ -554,7 +554,7 @@ fn a_process_killed_at_any_time_leaves_a_store_that_works() {
 fn child_process() {
     let dir = std::env::var_os(CHILD_DIR).expect("the parent says where");
     let (kms, created) = LocalKms::open_or_create(PathBuf::from(dir), RootKeySource::File).unwrap();
-    kms.create_key().unwrap();
+    kms.create_key(CreateKey::default()).unwrap();
     println!("default {}", kms.describe_key("alias/default").unwrap().key_id);
     if created.is_some() {
         println!("made the store");

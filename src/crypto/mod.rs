@@ -140,3 +140,5 @@ pub use crc64::{Crc64, crc64};
 pub use keys::DataKey;
 pub use open::{Opener, open_message};
 pub use seal::{Sealer, StripeSealer, seal_message};
+
+pub(crate) use backend::rsa_decrypt;

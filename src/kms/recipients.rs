@@ -130,7 +130,7 @@ impl Trusted {
     ///
     /// # Errors
     /// - [`ErrorKind::KeyUnavailable`] if none of `data_keys` is trusted, or none opens and one of them could not be
-    ///   tried; then what prevented that is the source, and [`Error::retry`] is its advice.
+    ///   tried; then what prevented that is the source, and [`Error::retry`] and [`Error::key_state`] are its.
     /// - [`ErrorKind::Authentication`] if every trusted one was tried and none opens.
     pub async fn unwrap(
         &self,
@@ -160,7 +160,12 @@ impl Trusted {
         Err(match unavailable {
             Some(error) => {
                 let message = format!("no recipient could open the object, the first because: {error}");
-                Error::new(ErrorKind::KeyUnavailable, message).with_retry(error.retry()).with_source(error)
+                let unavailable = Error::new(ErrorKind::KeyUnavailable, message).with_retry(error.retry());
+                match error.key_state() {
+                    Some(state) => unavailable.with_key_state(state),
+                    None => unavailable,
+                }
+                .with_source(error)
             }
             None if tried => Error::new(
                 ErrorKind::Authentication,

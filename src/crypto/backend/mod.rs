@@ -17,6 +17,7 @@ mod oaep;
 mod portable;
 #[cfg(feature = "ring")]
 mod ring;
+pub(crate) mod rsa_decrypt;
 
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) use oaep::{OaepPrivateKey, OaepPublicKey};

@@ -50,6 +50,18 @@ impl WriteLock {
         };
         write().map_err(|error| Error::io(format!("writing {}", path.display()), error))
     }
+
+    /// Removes the file at `path`, which is inside the store. Once this returns it stays away.
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+        let remove = || -> io::Result<()> {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            sync_dir(path.parent().unwrap_or(&self.dir))
+        };
+        remove().map_err(|error| Error::io(format!("removing {}", path.display()), error))
+    }
 }
 
 /// Makes a private directory.

@@ -23,6 +23,11 @@ impl Id {
         Ok(Self(id))
     }
 
+    /// Of an id that was authenticated, and so was one before.
+    pub(super) fn from_bytes(id: [u8; 16]) -> Self {
+        Self(id)
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

@@ -11,21 +11,50 @@
 //!
 //! A store appears as a whole: it is made beside its place and then renamed, so what lacks a file is a damaged store
 //! and not a new one, and is never completed by inventing keys. Each later change replaces one file by renaming,
-//! synced before it is relied on. A key's file is written before anything names the key; one that nothing names is a
-//! key all the same.
+//! synced before it is relied on. A key's file is written before anything names the key, and removed, when its deletion
+//! is due, after nothing does; one that nothing names is a key all the same.
 //!
 //! Any number of threads and processes may use a store at once. Each operation reads the files it needs, so that it
 //! sees what others changed.
 //!
+//! # What each state of a CMK allows
+//!
+//! As in the cloud services, where they agree; where they do not, as in Alibaba Cloud's ("Impact of CMK status on API
+//! operations"). What a state forbids is an error with that state, [`Error::key_state`].
+//!
+//! | | `Enabled` | `Disabled` | `PendingDeletion` | `PendingImport` |
+//! | --- | --- | --- | --- | --- |
+//! | wrap, unwrap | yes | no | no | no |
+//! | rotate (origin local) | yes | no | no | never there |
+//! | enable, disable | yes | yes | no | no |
+//! | schedule deletion | yes | yes | no | yes |
+//! | cancel deletion | no | no | to `Enabled`, without material to `PendingImport` | no |
+//! | description, tags, an alias for it | yes | yes | no | yes |
+//! | get parameters for import, import (origin external) | yes | yes | no | yes; to `Enabled` |
+//! | delete material (origin external) | to `PendingImport` | to `PendingImport` | yes; stays | yes; stays |
+//! | describe, list, delete an alias | yes | yes | yes | yes |
+//!
+//! Time alone changes two things, for every reader at once and without anybody writing: material that expires takes a key
+//! to `PendingImport`, and a key whose deletion is due is unknown. The material leaves the key's file with the next write
+//! to the key, the key's file and aliases are removed with the next write to the store.
+//!
+//! # Who can open what
+//!
 //! Whoever has the root key and can read the directory can open every object sealed under its keys. Whoever loses
 //! either can open none: keep a backup (feature `backup`).
 
+mod alias;
 mod files;
 mod id;
+mod import;
+mod keys;
+mod lifecycle;
+mod metadata;
 mod record;
 mod root_key;
 #[cfg(feature = "backup")]
 mod snapshot;
+mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,6 +72,9 @@ use crate::kms::{Kms, secret};
 use crate::types::{EncryptionContext, KmsService, WrappedKey};
 use files::WriteLock;
 use id::Id;
+pub use import::{ImportParameters, WrappingAlgorithm, WrappingKeySpec};
+use lifecycle::Operation;
+pub use metadata::{CreateKey, KeyMetadata, KeyOrigin};
 use record::{KeyRecord, StoreRecord, Unchecked, VersionRecord};
 pub use root_key::{RootKey, RootKeySource};
 #[cfg(feature = "backup")]
@@ -76,6 +108,7 @@ pub struct LocalKms {
     dir: PathBuf,
     store_id: Id,
     root_key: RootKey,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 /// What first use made, for the program to tell its user.
@@ -86,20 +119,6 @@ pub struct Created {
     pub key_id: String,
     /// The file that holds the new root key, unless the caller gave it. To be backed up.
     pub root_key_file: Option<PathBuf>,
-}
-
-/// A CMK, without its secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KeyMetadata {
-    /// The CMK's id: a UUID.
-    pub key_id: String,
-    /// The names that stand for it, ascending.
-    pub aliases: Vec<String>,
-    /// When it was created, to the second.
-    pub created: SystemTime,
-    /// The version of its material that wraps now. Earlier ones still unwrap.
-    pub primary_version: u32,
 }
 
 impl LocalKms {
@@ -139,7 +158,7 @@ impl LocalKms {
             ));
         }
         let store_id = record.check(&store_path(&dir), &root_key)?.store_id;
-        Ok(Self { dir, store_id, root_key })
+        Ok(Self { dir, store_id, root_key, clock: Box::new(SystemTime::now) })
     }
 
     /// Opens the key store at `dir`; if there is nothing at all, makes one first, with one CMK and an alias for it.
@@ -175,128 +194,17 @@ impl LocalKms {
         &self.dir
     }
 
-    /// Creates a CMK with random material. It is on disk when this returns.
-    ///
-    /// # Errors
-    /// Those of [`open`](Self::open), or as the operating system has it if a file cannot be written; what was in the
-    /// store stays as it was.
-    pub fn create_key(&self) -> Result<KeyMetadata> {
-        let lock = WriteLock::acquire(&self.dir)?;
-        let mut store = self.store()?;
-        let key = KeyRecord::random(self.store_id, &self.root_key)?;
-        write_key(&lock, &self.dir, &key, &self.root_key)?;
-        store.keys.insert(key.key_id);
-        write_store(&lock, &self.dir, &store, &self.root_key)?;
-        Ok(metadata(&key, &store))
+    /// The same, with another clock to say when things expire. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
     }
 
-    /// Gives the CMK `key`, an id or another alias, the name `alias`: `alias/` and 1 to 249 of `A-Z a-z 0-9 / _ -`.
-    ///
-    /// # Errors
-    /// - [`ErrorKind::InvalidInput`] if `alias` is not such a name, [`ErrorKind::AlreadyExists`] if it is taken.
-    /// - [`ErrorKind::KeyUnavailable`] if there is no such key.
-    /// - Those of [`create_key`](Self::create_key).
-    pub fn create_alias(&self, alias: &str, key: &str) -> Result<()> {
-        check_alias(alias)?;
-        let lock = WriteLock::acquire(&self.dir)?;
-        let mut store = self.store()?;
-        if store.aliases.contains_key(alias) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("the alias {alias} exists already")));
-        }
-        let key = self.key(key)?.key_id;
-        store.aliases.insert(alias.to_owned(), key);
-        write_store(&lock, &self.dir, &store, &self.root_key)
-    }
-
-    /// Describes the CMK `key`, an id or an alias.
-    ///
-    /// # Errors
-    /// [`ErrorKind::KeyUnavailable`] if there is no such key or its file is missing, [`ErrorKind::Malformed`] if a
-    /// file is damaged.
-    pub fn describe_key(&self, key: &str) -> Result<KeyMetadata> {
-        Ok(metadata(&self.key(key)?, &self.store()?))
-    }
-
-    /// Describes every CMK, ascending by id.
-    ///
-    /// # Errors
-    /// Those of [`describe_key`](Self::describe_key), for any of them.
-    pub fn list_keys(&self) -> Result<Vec<KeyMetadata>> {
-        let store = self.store()?;
-        self.key_ids(&store)?.into_iter().map(|id| Ok(metadata(&self.key_by_id(id)?, &store))).collect()
-    }
-
-    /// The key that `name` stands for.
-    fn key(&self, name: &str) -> Result<KeyRecord> {
-        let id = if name.starts_with(ALIAS) {
-            self.store()?.aliases.get(name).copied().ok_or_else(|| self.unknown(name))?
-        } else {
-            name.parse().map_err(|_| self.unknown(name))?
-        };
-        self.key_by_id(id)
-    }
-
-    fn key_by_id(&self, id: Id) -> Result<KeyRecord> {
-        let path = key_path(&self.dir, id);
-        let content = match fs::read(&path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(id, &path)),
-            Err(error) => return Err(Error::io(format!("reading {}", path.display()), error)),
-        };
-        let key: KeyRecord = record::decode(&path, &content)?.check(&path, &self.root_key)?;
-        // Both are in the seal, so this is a key of ours; but perhaps not the one whose name the file has.
-        if key.store_id != self.store_id || key.key_id != id {
-            return Err(record::damaged(&path));
-        }
-        Ok(key)
-    }
-
-    /// Why there is no file for the key `id`.
-    fn missing(&self, id: Id, path: &Path) -> Error {
-        let message = match self.store() {
-            Ok(store) if store.keys.contains(&id) => {
-                format!("the key file {} is missing: restore it from your backup", path.display())
-            }
-            Ok(_) => return self.unknown(&id.to_string()),
-            Err(error) => return error,
-        };
-        Error::new(ErrorKind::KeyUnavailable, message)
-    }
-
-    fn unknown(&self, name: &str) -> Error {
-        let message = format!("there is no key {name:?} in the key store {}", self.dir.display());
-        Error::new(ErrorKind::KeyUnavailable, message)
-    }
-
-    /// Every key that the store names or has a file of.
-    fn key_ids(&self, store: &StoreRecord) -> Result<BTreeSet<Id>> {
-        let dir = keys_dir(&self.dir);
-        let failed = |error| Error::io(format!("reading {}", dir.display()), error);
-        let mut ids = store.keys.clone();
-        match fs::read_dir(&dir) {
-            Ok(entries) => {
-                for entry in entries {
-                    let name = entry.map_err(failed)?.file_name();
-                    ids.extend(name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<Id>().ok()));
-                }
-            }
-            // Every file in it is then reported missing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        Ok(ids)
-    }
-
-    fn store(&self) -> Result<StoreRecord> {
-        let path = store_path(&self.dir);
-        let store = read_store(&self.dir)?.check(&path, &self.root_key)?;
-        if store.store_id != self.store_id {
-            return Err(Error::new(
-                ErrorKind::KeyUnavailable,
-                format!("another key store took the place of the one at {}: open it again", self.dir.display()),
-            ));
-        }
-        Ok(store)
+    /// Seconds since 1970.
+    fn now(&self) -> u64 {
+        record::seconds((self.clock)())
     }
 }
 
@@ -333,18 +241,23 @@ impl Kms for LocalKms {
 
 impl LocalKms {
     fn wrap_data_key(&self, key: &str, data_key: &DataKey, context: &EncryptionContext) -> Result<WrappedKey> {
-        let key = self.key(key)?;
-        let material = self.material(&key, key.newest())?;
+        let now = self.now();
+        let key = self.key(key, now)?;
+        Operation::Wrap.check(&key, now)?;
+        let newest = key.usable_versions(now).last().ok_or_else(|| self.unknown(&key.key_id.to_string()))?;
+        let material = self.material(&key, newest)?;
         let blob = secret::wrap(&material, &context::kms_local(context), data_key)?;
         Ok(WrappedKey { kms: KmsService::Local, key: key.key_id.to_string(), blob })
     }
 
     fn unwrap_data_key(&self, wrapped: &WrappedKey, context: &EncryptionContext) -> Result<DataKey> {
         secret::check_service(KmsService::Local, wrapped)?;
-        let key = self.key_by_id(wrapped.key.parse().map_err(|_| self.unknown(&wrapped.key))?)?;
+        let (now, unknown) = (self.now(), || self.unknown(&wrapped.key));
+        let key = self.key_by_id(wrapped.key.parse().map_err(|_| unknown())?, now)?.ok_or_else(unknown)?;
+        Operation::Unwrap.check(&key, now)?;
         let context = context::kms_local(context);
         // A wrapped key does not say under which version. The newest is the likeliest.
-        for version in key.versions.iter().rev() {
+        for version in key.usable_versions(now).iter().rev() {
             match secret::unwrap(&self.material(&key, version)?, &context, &wrapped.blob) {
                 Err(error) if error.kind() == ErrorKind::Authentication => {}
                 other => return other,
@@ -365,29 +278,6 @@ impl fmt::Debug for LocalKms {
     }
 }
 
-const ALIAS: &str = "alias/";
-
-fn check_alias(alias: &str) -> Result<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
-    match alias.strip_prefix(ALIAS) {
-        Some(name) if (1..=249).contains(&name.len()) && name.bytes().all(allowed) => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("an alias is {ALIAS:?} and 1 to 249 of A-Z a-z 0-9 / _ -, which {alias:?} is not"),
-        )),
-    }
-}
-
-fn metadata(key: &KeyRecord, store: &StoreRecord) -> KeyMetadata {
-    let aliases = store.aliases.iter().filter(|(_, id)| **id == key.key_id).map(|(alias, _)| alias.clone());
-    KeyMetadata {
-        key_id: key.key_id.to_string(),
-        aliases: aliases.collect(),
-        created: record::time(key.created),
-        primary_version: key.newest().version,
-    }
-}
-
 /// Fills the directory of a new store; returns the id of its first key.
 fn create_store(dir: &Path, root_key: &RootKey, write_root_key: bool) -> Result<Id> {
     let lock = WriteLock::acquire(dir)?;
@@ -396,7 +286,7 @@ fn create_store(dir: &Path, root_key: &RootKey, write_root_key: bool) -> Result<
     }
     files::create_dir(&keys_dir(dir))?;
     let store_id = Id::random()?;
-    let key = KeyRecord::random(store_id, root_key)?;
+    let key = KeyRecord::random(store_id, root_key, record::seconds(SystemTime::now()))?;
     write_key(&lock, dir, &key, root_key)?;
     let store = StoreRecord {
         store_id,
@@ -446,36 +336,4 @@ fn keys_dir(dir: &Path) -> PathBuf {
 
 fn key_path(dir: &Path, id: Id) -> PathBuf {
     keys_dir(dir).join(format!("{id}.json"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// No operation makes a second version yet, but the files have room for it and wrapped keys do not say which is
-    /// theirs.
-    #[test]
-    fn the_newest_version_wraps_and_each_version_unwraps() {
-        let home = tempfile::tempdir().unwrap();
-        let (kms, _) = LocalKms::open_or_create(home.path().join("kms"), RootKeySource::File).unwrap();
-        let context = EncryptionContext::default();
-        let data_key = DataKey::random().unwrap();
-        let wrap = || kms.wrap_data_key(LocalKms::DEFAULT_ALIAS, &data_key, &context).unwrap();
-        let old = wrap();
-
-        let lock = WriteLock::acquire(kms.dir()).unwrap();
-        let mut key = kms.key(LocalKms::DEFAULT_ALIAS).unwrap();
-        key.versions.push(VersionRecord::random(kms.store_id, key.key_id, 2, &kms.root_key).unwrap());
-        write_key(&lock, kms.dir(), &key, &kms.root_key).unwrap();
-        let new = wrap();
-
-        assert_eq!(kms.describe_key(LocalKms::DEFAULT_ALIAS).unwrap().primary_version, 2);
-        assert_eq!(kms.unwrap_data_key(&old, &context).unwrap(), data_key);
-        assert_eq!(kms.unwrap_data_key(&new, &context).unwrap(), data_key);
-
-        key.versions.remove(0);
-        write_key(&lock, kms.dir(), &key, &kms.root_key).unwrap();
-        assert_eq!(kms.unwrap_data_key(&old, &context).unwrap_err().kind(), ErrorKind::Authentication);
-        assert_eq!(kms.unwrap_data_key(&new, &context).unwrap(), data_key);
-    }
 }

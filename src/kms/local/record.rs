@@ -19,8 +19,18 @@
 //! So neither material nor a file can stand in for another, and no damage goes unnoticed. What cannot be noticed is
 //! an earlier state of a file put back in its place.
 //!
+//! Where the material is imported, two more values are made of it, so that the same material in two CMKs makes two
+//! different keys, and the record remembers which material it was without holding it:
+//!
+//! ```text
+//! material's 32 bytes = SHA-256("sealift/v1/keystore-imported" ‖ 0x00 ‖ key id[16] ‖ imported material[32])
+//! fingerprint         = message whose plaintext is SHA-256("sealift/v1/keystore-fingerprint" ‖ 0x00 ‖ material[32]), with the context
+//!                       "sealift/v1/keystore-fingerprint" ‖ 0x00 ‖ store id[16] ‖ key id[16]
+//! ```
+//!
 //! Unknown members are refused: what a later version of Sealift adds to a record, a state of a key for example, must
-//! not be overlooked, or lost in rewriting, by one that does not know it.
+//! not be overlooked, or lost in rewriting, by one that does not know it. Members that an earlier version did not know
+//! are left out where they say what it took for granted, so that either reads the other's files as far as it can.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -75,26 +85,48 @@ impl Record for StoreRecord {
     }
 }
 
-/// `keys/<id>.json`: one CMK.
+/// `keys/<id>.json`: one CMK. Times are in seconds since 1970.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyRecord {
     pub(super) store_id: Id,
     pub(super) key_id: Id,
-    /// Seconds since 1970.
     pub(super) created: u64,
-    /// Ascending by number, never empty. The last one wraps; each of them unwraps.
+    /// Ascending by number. The last one wraps; each of them unwraps. One at least, but if material is imported: then
+    /// one, or none while there is no material.
     pub(super) versions: Vec<VersionRecord>,
+    /// There if the origin is external.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) imported: Option<ImportedRecord>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) disabled: bool,
+    /// When the key is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deletion: Option<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) description: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VersionRecord {
     pub(super) version: u32,
-    /// Seconds since 1970.
     pub(super) created: u64,
     /// Base64 of the sealed material.
     pub(super) material: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportedRecord {
+    /// Base64 of the sealed fingerprint of the one material that this key takes, from the first import on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fingerprint: Option<String>,
+    /// When the material expires, or did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<u64>,
 }
 
 impl Record for KeyRecord {
@@ -109,40 +141,75 @@ impl Record for KeyRecord {
     }
 
     fn is_valid(&self) -> bool {
-        !self.versions.is_empty() && self.versions.is_sorted_by(|a, b| a.version < b.version)
+        match &self.imported {
+            None => !self.versions.is_empty() && self.versions.is_sorted_by(|a, b| a.version < b.version),
+            Some(imported) => self.versions.len() <= usize::from(imported.fingerprint.is_some()),
+        }
     }
 }
 
 impl KeyRecord {
-    /// A new CMK with one version of random material.
-    pub(super) fn random(store_id: Id, root_key: &RootKey) -> Result<Self> {
-        let key_id = Id::random()?;
-        let first = VersionRecord::random(store_id, key_id, 1, root_key)?;
-        Ok(Self { store_id, key_id, created: first.created, versions: vec![first] })
+    /// A new CMK, created `now`, with one version of random material.
+    pub(super) fn random(store_id: Id, root_key: &RootKey, now: u64) -> Result<Self> {
+        let mut key = Self::external(store_id, now)?;
+        key.imported = None;
+        key.versions = vec![VersionRecord::random(store_id, key.key_id, 1, root_key, now)?];
+        Ok(key)
     }
 
-    /// The version that wraps.
-    pub(super) fn newest(&self) -> &VersionRecord {
-        self.versions.last().expect("a record without versions is not valid, and was refused")
+    /// A new CMK, created `now`, whose material is to be imported.
+    pub(super) fn external(store_id: Id, now: u64) -> Result<Self> {
+        Ok(Self {
+            store_id,
+            key_id: Id::random()?,
+            created: now,
+            versions: Vec::new(),
+            imported: Some(ImportedRecord::default()),
+            disabled: false,
+            deletion: None,
+            description: String::new(),
+            tags: BTreeMap::new(),
+        })
     }
 
     pub(super) fn material(&self, version: &VersionRecord, root_key: &RootKey) -> Result<DataKey> {
         let damaged =
             |_| Error::new(ErrorKind::Malformed, format!("the material of version {} does not open", version.version));
-        let sealed = STANDARD.decode(&version.material).map_err(|_| damaged(()))?;
         let context = material_context(self.store_id, self.key_id, version.version);
-        let material = open_message(Backend::default(), root_key.key(), &context, &sealed).map_err(|_| damaged(()))?;
-        DataKey::take(&mut Zeroizing::new(material))
+        open_key(&version.material, root_key, &context).ok_or_else(|| damaged(()))
     }
 }
 
 impl VersionRecord {
     /// Version number `version` of a CMK, with random material.
-    pub(super) fn random(store_id: Id, key_id: Id, version: u32, root_key: &RootKey) -> Result<Self> {
-        let context = material_context(store_id, key_id, version);
-        let sealed = seal_message(Backend::default(), root_key.key(), &context, DataKey::random()?.expose())?;
-        Ok(Self { version, created: now(), material: STANDARD.encode(sealed) })
+    pub(super) fn random(store_id: Id, key_id: Id, version: u32, root_key: &RootKey, now: u64) -> Result<Self> {
+        Self::seal(store_id, key_id, version, &DataKey::random()?, root_key, now)
     }
+
+    /// Version number `version` of a CMK, with this material.
+    pub(super) fn seal(
+        store_id: Id,
+        key_id: Id,
+        version: u32,
+        material: &DataKey,
+        root_key: &RootKey,
+        now: u64,
+    ) -> Result<Self> {
+        let context = material_context(store_id, key_id, version);
+        Ok(Self { version, created: now, material: seal_key(material, root_key, &context)? })
+    }
+}
+
+/// `key` sealed under the root key, in base64.
+pub(super) fn seal_key(key: &DataKey, root_key: &RootKey, context: &[u8]) -> Result<String> {
+    Ok(STANDARD.encode(seal_message(Backend::default(), root_key.key(), context, key.expose())?))
+}
+
+/// What [`seal_key`] made.
+pub(super) fn open_key(sealed: &str, root_key: &RootKey, context: &[u8]) -> Option<DataKey> {
+    let sealed = STANDARD.decode(sealed).ok()?;
+    let key = open_message(Backend::default(), root_key.key(), context, &sealed).ok()?;
+    DataKey::take(&mut Zeroizing::new(key)).ok()
 }
 
 /// `record` as the content of a file.
@@ -209,8 +276,8 @@ pub(super) fn damaged(path: &Path) -> Error {
 }
 
 /// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 pub(super) fn time(seconds: u64) -> SystemTime {
@@ -291,8 +358,8 @@ mod tests {
     fn material_opens_in_its_own_place_only() {
         let root_key = RootKey::random().unwrap();
         let (store_id, other_id) = (Id::random().unwrap(), Id::random().unwrap());
-        let mut key = KeyRecord::random(store_id, &root_key).unwrap();
-        let opens = |key: &KeyRecord| key.material(key.newest(), &root_key).is_ok();
+        let mut key = KeyRecord::random(store_id, &root_key, 0).unwrap();
+        let opens = |key: &KeyRecord| key.material(&key.versions[0], &root_key).is_ok();
         assert!(opens(&key));
 
         key.versions[0].version = 2;
@@ -305,13 +372,13 @@ mod tests {
         assert!(!opens(&key));
         key.store_id = store_id;
         assert!(opens(&key));
-        assert!(key.material(key.newest(), &RootKey::random().unwrap()).is_err());
+        assert!(key.material(&key.versions[0], &RootKey::random().unwrap()).is_err());
     }
 
     #[test]
     fn a_key_without_versions_or_with_disordered_ones_is_refused() {
         let root_key = RootKey::random().unwrap();
-        let mut key = KeyRecord::random(Id::random().unwrap(), &root_key).unwrap();
+        let mut key = KeyRecord::random(Id::random().unwrap(), &root_key, 0).unwrap();
         let reads = |key: &KeyRecord| read::<KeyRecord>(&encode(key, &root_key).unwrap(), &root_key).is_ok();
         assert!(reads(&key));
         let version = |version| VersionRecord { version, created: 0, material: String::new() };
@@ -321,5 +388,24 @@ mod tests {
         assert!(!reads(&key));
         key.versions.clear();
         assert!(!reads(&key));
+
+        // Unless it is imported; then there is one at most, and its fingerprint.
+        key.imported = Some(ImportedRecord::default());
+        assert!(reads(&key));
+        key.versions = vec![version(1)];
+        assert!(!reads(&key));
+        key.imported = Some(ImportedRecord { fingerprint: Some(String::new()), expires: None });
+        assert!(reads(&key));
+        key.versions.push(version(2));
+        assert!(!reads(&key));
+    }
+
+    #[test]
+    fn a_key_of_which_nothing_new_is_said_is_written_as_before() {
+        let root_key = RootKey::random().unwrap();
+        let key = KeyRecord::random(Id::random().unwrap(), &root_key, 7).unwrap();
+        let value = serde_json::to_value(&key).unwrap();
+        let members: Vec<_> = value.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["created", "key_id", "store_id", "versions"]);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, WriteLock};
 use super::id::Id;
-use super::{LocalKms, RootKey, RootKeySource, key_path, keys_dir, root_key_path, store_path};
+use super::{LocalKms, RootKey, RootKeySource, key_path, keys_dir, root_key_path, store_path, write_key};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The content of a store's files, but for the root key.
@@ -30,13 +30,24 @@ impl LocalKms {
         if files::is_absent(dir)? { Ok(()) } else { Err(exists(dir)) }
     }
 
-    /// The files as they are now, after everything in them was opened.
+    /// The files as they are now, after everything in them was opened. What should be gone by now is removed before:
+    /// it must not live on in a backup.
     pub(in crate::kms) fn snapshot(&self) -> Result<Snapshot> {
-        let _lock = WriteLock::acquire(&self.dir)?;
-        let store = self.store()?;
-        let mut keys = BTreeMap::new();
+        let (lock, store, now) = self.begin_write()?;
         for id in self.key_ids(&store)? {
-            let key = self.key_by_id(id)?;
+            if let Some(mut key) = self.read_key(id)?.filter(|key| key.has_expired(now) && !key.versions.is_empty()) {
+                key.sweep(now);
+                write_key(&lock, &self.dir, &key, &self.root_key)?;
+            }
+        }
+        self.read_all()
+    }
+
+    /// The files as they are, after everything in them was opened.
+    fn read_all(&self) -> Result<Snapshot> {
+        let mut keys = BTreeMap::new();
+        for id in self.key_ids(&self.store()?)? {
+            let Some(key) = self.read_key(id)? else { continue };
             for version in &key.versions {
                 self.material(&key, version)?;
             }
@@ -60,7 +71,7 @@ impl LocalKms {
             }
             lock.write(&store_path(new), snapshot.store.as_bytes())?;
             drop(lock);
-            Self::open(new, RootKeySource::File)?.snapshot().map_err(|error| error.while_doing("restoring a backup"))
+            Self::open(new, RootKeySource::File)?.read_all().map_err(|error| error.while_doing("restoring a backup"))
         })?;
         match restored {
             Some(_) => Self::open(dir, RootKeySource::File),
