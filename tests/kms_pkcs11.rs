@@ -18,7 +18,7 @@ use cryptoki::types::AuthPin;
 use sealift::kms::Kms as _;
 use sealift::kms::conformance::{Fixture, check};
 use sealift::kms::pkcs11::Pkcs11Kms;
-use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KmsService, Result};
+use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result};
 
 const PIN: &str = "1234";
 /// A token for each test that changes more than its own keys, because SoftHSM sees no token that is made later.
@@ -141,6 +141,7 @@ async fn it_does_what_every_key_service_must() {
     assert!(error.to_string().contains("CKA_ENCRYPT is false"), "{error}");
     let error = failure(kms.unwrap(&wrapped, &EncryptionContext::default()).await);
     assert!(error.to_string().contains("CKA_DECRYPT is false"), "{error}");
+    assert_eq!(error.key_state(), Some(KeyState::Disabled));
 }
 
 #[tokio::test]
