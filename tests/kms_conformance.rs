@@ -3,14 +3,14 @@
 use sealift::DataKey;
 use sealift::kms::conformance::{Fixture, check};
 use sealift::kms::key_file::KeyFile;
-use sealift::kms::local::{LocalKms, RootKeySource};
+use sealift::kms::local::{CreateKey, LocalKms, RootKeySource};
 
 #[tokio::test]
 async fn local() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let (kms, created) = LocalKms::open_or_create(home.path().join("kms"), RootKeySource::File).expect("a key store");
     let key = created.expect("it is new").key_id;
-    let other = kms.create_key().expect("another key").key_id;
+    let other = kms.create_key(CreateKey::default()).expect("another key").key_id;
     check(&Fixture {
         alias: Some(LocalKms::DEFAULT_ALIAS),
         other_key: Some(&other),
