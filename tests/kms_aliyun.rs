@@ -18,7 +18,7 @@ use sealift::kms::aliyun::{AliyunCredentials, AliyunKms};
 use sealift::kms::conformance::{Fixture, check};
 use sealift::kms::retry::{CallPolicy, Retrying};
 use sealift::upload::RetryPolicy;
-use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KmsService, Result, Retry, WrappedKey};
+use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result, Retry, WrappedKey};
 use server::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, AliyunKmsServer, Fault};
 
 fn client(server: &AliyunKmsServer) -> AliyunKms {
@@ -164,6 +164,7 @@ async fn s26_a_key_that_is_disabled_while_objects_are_there_opens_them_when_enab
         server.set_state(&key, state);
         let error = failure(kms.unwrap(&wrapped, &context()).await);
         assert_eq!(error.kind(), ErrorKind::KeyUnavailable);
+        assert_eq!(error.key_state().map(KeyState::name), Some(state));
         assert!(error.to_string().contains(&key) && error.to_string().contains(state), "{error}");
     }
     server.set_state(&key, "Enabled");

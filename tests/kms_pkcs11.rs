@@ -18,11 +18,13 @@ use cryptoki::types::AuthPin;
 use sealift::kms::Kms as _;
 use sealift::kms::conformance::{Fixture, check};
 use sealift::kms::pkcs11::Pkcs11Kms;
-use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KmsService, Result};
+use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result};
 
 const PIN: &str = "1234";
-/// A token for each test that changes more than its own keys, because SoftHSM sees no token that is made later.
-const TOKENS: [&str; 3] = ["uploads", "nobody logs in here", "somebody logs out here"];
+/// A token for each test: SoftHSM fails now and then to make a key while another thread looks for one on the same token.
+/// All are made at once, because it sees no token that is made later.
+const TOKENS: [&str; 7] =
+    ["uploads", "conformance", "format", "names", "key in URI", "nobody logs in here", "somebody logs out here"];
 
 /// Where the distributions put it. `cargo xtask setup` looks there too.
 const LIBRARIES: [&str; 6] = [
@@ -121,11 +123,11 @@ fn failure<T>(result: Result<T>) -> Error {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_does_what_every_key_service_must() {
-    let session = session("uploads");
+    let session = session("conformance");
     create_key(&session, "a key", &[0xaa, 1], [1; 32]);
     create_key(&session, "another key", &[0xaa, 2], [2; 32]);
     create_key(&session, "a disabled key", &[0xaa, 3], [3; 32]);
-    let kms = open("uploads");
+    let kms = open("conformance");
     let (_, wrapped) = kms.generate_data_key("aa03", &EncryptionContext::default()).await.unwrap();
     let disabled = session.find_objects(&[Attribute::Id(vec![0xaa, 3])]).unwrap();
     session.update_attributes(disabled[0], &[Attribute::Encrypt(false), Attribute::Decrypt(false)]).unwrap();
@@ -141,6 +143,7 @@ async fn it_does_what_every_key_service_must() {
     assert!(error.to_string().contains("CKA_ENCRYPT is false"), "{error}");
     let error = failure(kms.unwrap(&wrapped, &EncryptionContext::default()).await);
     assert!(error.to_string().contains("CKA_DECRYPT is false"), "{error}");
+    assert_eq!(error.key_state(), Some(KeyState::Disabled));
 }
 
 #[tokio::test]
@@ -152,8 +155,8 @@ blob = bytes.fromhex(sys.argv[1])
 context = bytes.fromhex(sys.argv[2])
 print(AESGCM(bytes([0x42]) * 32).decrypt(blob[:12], blob[12:], context).hex())
 ";
-    create_key(&session("uploads"), "known", &[0xb0], [0x42; 32]);
-    let kms = open("uploads");
+    create_key(&session("format"), "known", &[0xb0], [0x42; 32]);
+    let kms = open("format");
     let (data_key, wrapped) = kms.generate_data_key("known", &context()).await.unwrap();
     assert_eq!((wrapped.kms, wrapped.key.as_str(), wrapped.blob.len()), (KmsService::Pkcs11, "b0", 60));
     let output = Command::new(support::python())
@@ -166,14 +169,14 @@ print(AESGCM(bytes([0x42]) * 32).decrypt(blob[:12], blob[12:], context).hex())
 
 #[tokio::test]
 async fn keys_are_named_by_id_or_else_by_label() {
-    let session = session("uploads");
+    let session = session("names");
     create_key(&session, "only a label", &[], [4; 32]);
     create_key(&session, "twins", &[0xc0, 1], [5; 32]);
     create_key(&session, "twins", &[0xc0, 2], [6; 32]);
     // Somebody's label that is another's id does not get in its way.
     create_key(&session, "c001", &[0xc0, 3], [7; 32]);
     create_key_with(&session, "too short", &[0xc0, 4], &[8; 16]);
-    let kms = open("uploads");
+    let kms = open("names");
     let data_key = DataKey::random().unwrap();
     for (name, id) in [("only a label", "only a label"), ("C001", "c001"), ("c002", "c002"), ("c003", "c003")] {
         let wrapped = kms.wrap(name, &data_key, &context()).await.unwrap();
@@ -189,13 +192,13 @@ async fn keys_are_named_by_id_or_else_by_label() {
 
 #[test]
 fn the_uri_can_name_the_key() {
-    create_key(&session("uploads"), "in a URI", &[0xd0, 1], [9; 32]);
+    create_key(&session("key in URI"), "in a URI", &[0xd0, 1], [9; 32]);
     let pin = format!("&pin-value={PIN}");
-    let with = |attributes: &str| Pkcs11Kms::open(&uri(&format!("uploads;{attributes}"), &pin));
+    let with = |attributes: &str| Pkcs11Kms::open(&uri(&format!("key in URI;{attributes}"), &pin));
     for attributes in ["object=in%20a%20URI", "id=%D0%01", "object=in%20a%20URI;id=%d0%01;type=secret-key"] {
         assert_eq!(with(attributes).unwrap().key(), Some("d001"), "{attributes}");
     }
-    assert_eq!(open("uploads").key(), None);
+    assert_eq!(open("key in URI").key(), None);
     for attributes in ["object=not%20there", "object=in%20a%20URI;id=%D0%02"] {
         assert_eq!(failure(with(attributes)).kind(), ErrorKind::KeyUnavailable, "{attributes}");
     }

@@ -21,7 +21,7 @@ use self::uri::Pkcs11Uri;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::{Kms, secret};
-use crate::types::{EncryptionContext, KmsService, WrappedKey};
+use crate::types::{EncryptionContext, KeyState, KmsService, WrappedKey};
 
 /// CMKs on a PKCS #11 token: AES-256 keys that never leave it.
 ///
@@ -320,7 +320,9 @@ impl Token {
 
     /// Runs `operation` on an idle session, or on a new one if there is none or it turns out to be stale.
     fn call<T>(&self, operation: impl Fn(&Session) -> Result<T, Failed>) -> Result<T> {
-        if let Some(session) = self.idle().pop() {
+        // On a line of its own: the list must not be locked while the session is in use.
+        let idle = self.idle().pop();
+        if let Some(session) = idle {
             match operation(&session) {
                 Err(Failed::Token(error)) if is_stale(&error) => self.idle().clear(),
                 Err(Failed::Missing(_)) => {}
@@ -399,7 +401,8 @@ impl Token {
                     _ => "CKA_DECRYPT",
                 };
                 let message = format!("the key {id:?} on {self} is disabled: its attribute {attribute} is false");
-                Error::new(ErrorKind::KeyUnavailable, message).with_source(error).into()
+                let refused = Error::new(ErrorKind::KeyUnavailable, message);
+                refused.with_key_state(KeyState::Disabled).with_source(error).into()
             }
             error => error.into(),
         }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::secret;
+use crate::types::KeyState;
 
 /// The members of all answers that matter here.
 #[derive(Deserialize)]
@@ -87,13 +88,15 @@ pub(super) fn refusal(
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
     let code = refusal.code.as_str();
     let later = retry_after.map_or(Retry::Yes, Retry::After);
+    let state = code.strip_prefix("Rejected.").filter(|_| status == 409);
+    let state = state.and_then(|state| KeyState::ALL.into_iter().find(|known| known.name() == state));
     let (kind, what, retry) = match status {
         _ if status == 429 || code.contains("Throttling") => {
             (ErrorKind::Throttled, "asks for fewer requests".to_owned(), later)
         }
         408 => (ErrorKind::Timeout, "waited too long for the request".to_owned(), later),
         500.. => (ErrorKind::Io, "failed".to_owned(), later),
-        409 => (ErrorKind::KeyUnavailable, state(key, code), Retry::No),
+        409 => (ErrorKind::KeyUnavailable, forbidden_by(key, state), Retry::No),
         _ if code.contains("AccessKey") => {
             let what = format!("does not know the access key {access_key_id:?}, or it is disabled");
             (ErrorKind::KeyUnavailable, what, Retry::No)
@@ -102,7 +105,7 @@ pub(super) fn refusal(
             let what = "refuses the security token: get new temporary credentials".to_owned();
             (ErrorKind::KeyUnavailable, what, Retry::No)
         }
-        // This nonce cannot have been used; but whatever repeated the request, the next has another.
+        // By whatever repeated it on the way: the next one has another nonce.
         _ if code == "SignatureNonceUsed" => (ErrorKind::Io, "says the request was repeated".to_owned(), later),
         _ if code.contains("Signature") => {
             let what = format!("refuses the signature: is the secret that of the access key {access_key_id:?}?");
@@ -131,7 +134,8 @@ pub(super) fn refusal(
         ),
         _ => (ErrorKind::KeyUnavailable, format!("refuses to use the CMK {key:?}"), Retry::No),
     };
-    Error::new(kind, format!("Alibaba Cloud KMS {what} ({})", refusal.details(action, status))).with_retry(retry)
+    let error = Error::new(kind, format!("Alibaba Cloud KMS {what} ({})", refusal.details(action, status)));
+    state.into_iter().fold(error, Error::with_key_state).with_retry(retry)
 }
 
 impl Refusal {
@@ -152,13 +156,14 @@ impl Refusal {
     }
 }
 
-fn state(key: &str, code: &str) -> String {
-    let (state, advice) = match code.strip_prefix("Rejected.") {
-        Some("Disabled") => ("Disabled", "enable it"),
-        Some("PendingDeletion") => ("PendingDeletion", "cancel its deletion"),
-        Some("PendingImport") => ("PendingImport", "import its key material"),
+fn forbidden_by(key: &str, state: Option<KeyState>) -> String {
+    let advice = match state {
+        Some(KeyState::Disabled) => "enable it",
+        Some(KeyState::PendingDeletion) => "cancel its deletion",
+        Some(KeyState::PendingImport) => "import its key material",
         _ => return format!("cannot use the CMK {key:?} in the state it is in"),
     };
+    let state = state.map_or("", KeyState::name);
     format!("cannot use the CMK {key:?}: its state is {state}; {advice} first")
 }
 
