@@ -363,10 +363,9 @@ fn spooling(config: Config) -> Config {
 fn plan_of_stream(announced: Option<u64>, part_size: Option<u64>, uniform: bool, config: &Config) -> Result<PartPlan> {
     let limits = &config.limits;
     let in_memory = u64::from(config.held) * STRIPE as u64;
-    // As long as memory suffices, the disk is spared.
-    let default = PartPlan::DEFAULT_PART.min(in_memory);
-    let is_enough = !config.spool || sealed_len(default).is_some_and(|sealed| sealed >= limits.min_part);
-    let part_size = part_size.or(is_enough.then_some(default));
+    // With a spool, the schedule is the same whatever the memory.
+    let largest = if config.spool { u64::MAX } else { in_memory };
+    let part_size = part_size.or(Some(PartPlan::DEFAULT_PART.min(in_memory)).filter(|_| !config.spool));
     // One that announces nothing must still be read, to see that nothing comes.
     match announced.filter(|len| *len > 0) {
         Some(len) => {
@@ -376,7 +375,6 @@ fn plan_of_stream(announced: Option<u64>, part_size: Option<u64>, uniform: bool,
         }
         None => {
             require_held(part_size.unwrap_or(0), config)?;
-            let largest = if config.spool { u64::MAX } else { in_memory };
             PartPlan::unknown(part_size, uniform, limits, largest)
         }
     }
@@ -395,4 +393,101 @@ fn require_held(part: u64, config: &Config) -> Result<()> {
             stripes.saturating_mul(4).saturating_add(8)
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+    use crate::crypto::DataKey;
+    use crate::engine::EngineBuilder;
+    use crate::engine::stream::{Filled, PartStream};
+    use crate::kms::Kms as _;
+    use crate::kms::key_file::KeyFile;
+    use crate::source::StreamSource;
+    use crate::store::DiscardStore;
+    use crate::types::PartNumber;
+
+    const TIB: u64 = 1 << 40;
+
+    fn config(engine: &Engine) -> Config {
+        let store: Arc<dyn MultipartStore> = Arc::new(DiscardStore::new());
+        engine.config(&store, false, RetryPolicy::default(), None)
+    }
+
+    #[test]
+    fn with_a_spool_48_tib_of_unknown_or_announced_length_fit_whatever_the_memory() {
+        for budget in [16 << 20, EngineBuilder::DEFAULT_MEMORY_BUDGET] {
+            let engine = Engine::builder().threads(1).memory_budget(budget).build().unwrap();
+            let spooling = spooling(config(&engine));
+            let plan = plan_of_stream(None, None, false, &spooling).unwrap();
+            assert!(plan.capacity() > 48 * TIB + TIB / 100 * 19, "{}", plan.capacity());
+            assert!(Machine::new(spooling.clone(), plan).is_ok());
+            let plan = plan_of_stream(Some(48 * TIB), None, false, &spooling).unwrap();
+            assert_eq!(plan.total(), Some(48 * TIB));
+            assert!(Machine::new(spooling, plan).is_ok());
+
+            // Without one, what it would take is said.
+            let config = config(&engine);
+            let largest = u64::from(config.held) << 20;
+            let plan = plan_of_stream(None, None, false, &config).unwrap();
+            assert!(plan.longest() <= largest && plan.capacity() <= 9_999 * largest);
+            for refused in [
+                plan_of_stream(Some(48 * TIB), None, false, &config),
+                plan_of_stream(None, Some(5 << 30), false, &config),
+            ] {
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+                let text = error.to_string();
+                assert!(text.contains("memory budget of about 2") && text.contains("a spool directory"), "{text}");
+            }
+        }
+    }
+
+    /// 80 MiB in a part, and buffers for a window of 4 stripes: they come in slabs of 32.
+    #[tokio::test]
+    async fn a_part_in_a_spool_is_ciphertext_and_takes_the_memory_of_a_window() {
+        let engine = Engine::builder().threads(1).memory_budget(160 << 20).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let len: u64 = (80 << 20) + 5;
+        let store = Arc::new(DiscardStore::new());
+        let key = KeyFile::new(DataKey::random().unwrap());
+        let recipients = [Recipient { key: key.id().to_owned(), kms: Arc::new(key) }];
+        let source = Box::new(StreamSource::from_reader(tokio::io::AsyncReadExt::take(tokio::io::repeat(7), 2 * len)));
+        let options = UploadOptions {
+            part_size: Some(len),
+            spool: Some(dir.path().to_owned()),
+            max_in_flight: Some(2),
+            ..UploadOptions::default()
+        };
+        let uploaded = engine.upload(store.clone(), "a".parse().unwrap(), source, &recipients, options).await.unwrap();
+        assert_eq!((uploaded.plain_len, uploaded.parts), (2 * len, 2));
+        assert_eq!(store.bytes(), uploaded.sealed_len);
+        assert_eq!(engine.shared().buffers.allocated(), 32);
+        assert_eq!(
+            engine.shared().buffers.free_credits(engine.shared().buffers.total()).map(|all| all.num_permits()),
+            Some(engine.shared().buffers.total() as usize)
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let sealer = PartSealer {
+            shared: Arc::clone(engine.shared()),
+            data_key: Arc::new(DataKey::random().unwrap()),
+            object_id: ObjectId::random().unwrap(),
+            checksums: true,
+            meter: Meter::new(None, None),
+        };
+        let spool = Arc::new(Spool::open(dir.path().to_owned(), 1).unwrap());
+        let mut stream = PartStream::new(Box::pin(tokio::io::AsyncReadExt::take(tokio::io::repeat(7), 3 << 20)), 1);
+        let part = stream.spool(&sealer, PartNumber::MIN, 4 << 20, &spool, 2).await.unwrap();
+        assert_eq!((part.len, part.last), (3 << 20, true));
+        let Filled::Spooled(held) = part.part else { panic!("it is in memory") };
+        assert_eq!((held.sealed.len, held.sealed.crc64), (3 << 20, crate::crypto::crc64(&[7; 3 << 20])));
+        let mut payload = held.bytes.payload(engine.shared(), 2);
+        assert_eq!(Some(payload.len()), sealed_len(3 << 20));
+        while let Some(bytes) = payload.next().await {
+            assert!(!bytes.unwrap().windows(16).any(|window| window == [7; 16]), "plaintext is in the spool");
+        }
+    }
 }

@@ -48,6 +48,7 @@ fn help_names_every_flag() {
         "--memory-budget",
         "--threads",
         "--uniform-parts",
+        "--spool-dir",
         "--checksum",
         "--kms-key",
         "--key-file",
