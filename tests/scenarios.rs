@@ -16,7 +16,7 @@ use sealift::kms::key_file::KeyFile;
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
 use sealift::source::{BytesSource, FileSource, MapSource, PartSource, StreamSource};
 use sealift::store::{
-    CompletedPart, DirStore, MemoryStore, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload,
+    CompletedPart, DirStore, Limits, MemoryStore, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload,
 };
 use sealift::{Attempt, ByteRange, DataKey, EncryptionContext, Engine, ErrorKind, ObjectKey, Result};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -670,6 +670,47 @@ async fn s14_parts_larger_than_the_budget_holds_are_sealed_while_they_are_sent()
         let refused = world.put_with("stream", source, options).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
         assert!(world.store.list_uploads("").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn s14_parts_of_a_stream_larger_than_the_budget_holds_wait_in_a_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    let equal = Limits { equal_parts: true, ..MemoryStore::new().limits() };
+    let long = Limits { min_part: 5_000_000, ..MemoryStore::new().limits() };
+    for store in [
+        Arc::new(MemoryStore::new()) as Arc<dyn MultipartStore>,
+        Arc::new(MemoryStore::with_limits(equal)),
+        Arc::new(MemoryStore::with_limits(long)),
+        Arc::new(DirStore::open(dir.path().join("store")).unwrap()),
+    ] {
+        let world =
+            World { engine: Engine::builder().threads(2).memory_budget(12 << 20).build().unwrap(), ..World::on(store) };
+        let options = UploadOptions {
+            part_size: Some(6_000_000),
+            checksums: true,
+            spool: Some(spool.clone()),
+            ..UploadOptions::default()
+        };
+        // Nothing is begun where it could not go on.
+        let source = || Box::new(StreamSource::from_reader(tokio::io::empty()));
+        assert_eq!(world.put_with("no", source(), options.clone()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(world.store.list_uploads("").await.unwrap().is_empty());
+        std::fs::create_dir(&spool).unwrap();
+        // The last part is whole, followed by the trailer, cut with it, or short; and there is none.
+        for len in [18_000_000, 17_999_990, 16_000_000, 12_000_001, 0] {
+            for announced in [false, true] {
+                let plain = noise(len);
+                let source = StreamSource::from_reader(std::io::Cursor::new(plain.clone()));
+                let source = if announced { source.with_len(len as u64) } else { source };
+                let uploaded = world.put_with("object", Box::new(source), options.clone()).await.unwrap();
+                assert_eq!(uploaded.plain_len, len as u64);
+                assert!(world.read("object").await.unwrap() == plain);
+                assert!(world.open("object").await.unwrap().verify(None).await.unwrap().checksums);
+            }
+        }
+        std::fs::remove_dir(&spool).unwrap();
     }
 }
 

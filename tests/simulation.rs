@@ -349,6 +349,44 @@ fn a_stream_of_unknown_length_survives_the_same_store() {
     });
 }
 
+/// The store itself insists that no salt comes again with other bytes.
+#[test]
+fn s02_a_stream_in_parts_larger_than_memory_holds_survives_the_same_store() {
+    for_seeds(100, async |seed| {
+        let mut world = World::new(seed);
+        world.part = (1 << 20) + 16 * KIB * world.rng.below(160);
+        let len = world.part * world.rng.below(4) + [0, 1, world.part / 2, world.part - 1][world.rng.below(4) as usize];
+        world.plain = world.rng.bytes(len as usize);
+        world.engine = Engine::builder().threads(1).memory_budget(8 << 20).simulation(seed).build().unwrap();
+        // With a last part that is held back, and one that is cut, in the spool.
+        let min_part = [1, 100 * KIB, world.part][world.rng.below(3) as usize];
+        let limits = Limits { min_part, equal_parts: world.rng.chance(50), ..world.store.limits() };
+        world.store = SimStore::new(seed, limits);
+        let fail = world.rng.below(12);
+        world.store.set_faults(Faults { fail, lose_answer: fail / 2, delay_ms: 20, ..Faults::default() });
+        let spool = world.dir.path().join("spool");
+        std::fs::create_dir(&spool).unwrap();
+        let pieces: Vec<_> = world.plain.chunks(300_000).map(bytes::Bytes::copy_from_slice).collect();
+        let source = StreamSource::from_stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
+        let source = if world.rng.chance(50) { source } else { source.with_len(len) };
+        let options = UploadOptions { spool: Some(spool.clone()), ..world.options() };
+        let (store, recipients) = (world.dyn_store(), world.recipients());
+        let result = world.engine.upload(store, world.key.clone(), Box::new(source), &recipients, options).await;
+        world.store.set_faults(Faults::default());
+        match result {
+            Ok(uploaded) => {
+                assert_eq!(uploaded.plain_len, len);
+                world.assert_whole().await;
+            }
+            Err(e) => {
+                assert!(fail > 0, "nothing was wrong, and yet: {e}");
+                assert!(world.read_all().await.is_err());
+            }
+        }
+        assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
+    });
+}
+
 #[test]
 fn a_stream_that_fails_and_goes_on_is_an_error_and_never_a_gap() {
     for_seeds(300, async |seed| {

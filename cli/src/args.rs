@@ -188,6 +188,13 @@ pub(crate) struct Put {
     /// Keep all parts but the last at one size, for stores that want that
     #[arg(long)]
     pub(crate) uniform_parts: bool,
+    /// Directory for the parts of a stream that are larger than a quarter of the memory budget, sealed, until they are stored
+    ///
+    /// Needed for streams of more than about 600 GiB, or 9,999 times a quarter of --memory-budget, and for a --part-size larger than
+    /// that quarter. Only ciphertext is written there, to files without a name that are gone with this command. It needs room for
+    /// 8 parts, which grow to 5 GiB in a stream of many TiB. Files need none: they are read again.
+    #[arg(long, value_name = "DIR", help_heading = "Resources", value_hint = ValueHint::DirPath)]
+    pub(crate) spool_dir: Option<PathBuf>,
     /// Record checksums of the plaintext, encrypted, in the object: crc64 costs up to a quarter of the speed
     #[arg(long, value_enum, default_value_t = Checksum::None)]
     pub(crate) checksum: Checksum,

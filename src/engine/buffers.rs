@@ -27,6 +27,12 @@ impl Buffers {
         self.total
     }
 
+    /// Buffers that there are while none is in use.
+    #[cfg(test)]
+    pub(crate) fn allocated(&self) -> usize {
+        self.free.lock().unwrap().len()
+    }
+
     /// Waits, in order of asking, until `n` credits are free. All at once, so that whoever has some can always finish.
     pub(crate) async fn credits(&self, n: u32) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.credits)

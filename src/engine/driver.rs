@@ -10,9 +10,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::control::{Cancel, OnCancel};
+use super::held::{HeldBytes, HeldPart, tail_payload};
 use super::ledger::{self, Header, Ledger};
-use super::seal::{HeldPart, PartSealer, SealingPart};
-use super::stream::{FilledPart, PartStream};
+use super::seal::{PartSealer, SealingPart};
+use super::spool::Spool;
+use super::stream::{Filled, FilledPart, PartStream};
 use super::upload::Uploaded;
 use super::{Shared, read};
 use crate::crypto::{DataKey, sealed_len};
@@ -21,9 +23,7 @@ use crate::format::{Envelope, Manifest, ManifestPart, trailer};
 use crate::source::{Access, ReadAt};
 use crate::store::{CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload};
 use crate::types::{Attempt, ObjectKey, PartNumber};
-use crate::upload::{
-    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, SealedPart, TailPiece, Why,
-};
+use crate::upload::{Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, SealedPart, Why};
 
 /// What is being made, and where.
 pub(super) struct Object {
@@ -113,6 +113,8 @@ pub(super) struct Driver {
     plan: PartPlan,
     sealer: Arc<PartSealer>,
     source: Source,
+    /// Where parts of a stream wait that are too large for memory.
+    spool: Option<Arc<Spool>>,
     ledger: LedgerPlan,
     upload: Option<Upload>,
     parts: HashMap<PartNumber, Part>,
@@ -156,6 +158,7 @@ impl Driver {
             plan,
             sealer: Arc::new(sealer),
             source,
+            spool: None,
             ledger,
             upload: None,
             parts: HashMap::new(),
@@ -170,6 +173,11 @@ impl Driver {
             is_ending: false,
             making_ledger: None,
         }
+    }
+
+    /// The same with a place for what is too large for memory.
+    pub(super) fn spooling(self, spool: Option<Arc<Spool>>) -> Self {
+        Self { spool, ..self }
     }
 
     /// The same for an upload that the store has begun already.
@@ -281,7 +289,11 @@ impl Driver {
                 let offset = self.filled;
                 self.filled += len;
                 if len > 0 {
-                    self.parts.insert(number, Part { offset, len, sealing: Some(part), held: None, _credits: credits });
+                    let (sealing, held) = match part {
+                        Filled::Sealing(part) => (Some(part), None),
+                        Filled::Spooled(held) => (None, Some(held)),
+                    };
+                    self.parts.insert(number, Part { offset, len, sealing, held, _credits: credits });
                 }
                 Input::Filled { part: number, len, last }
             }
@@ -391,7 +403,8 @@ impl Driver {
     fn fill(&mut self, number: PartNumber) -> Result<()> {
         let sealer = Arc::clone(&self.sealer);
         let max = self.plan.max_len(number);
-        let credits = self.config.credits_for(max);
+        let (credits, window) = (self.config.credits_for(max), self.config.window);
+        let spool = self.spool.clone().filter(|_| self.config.is_spooled(max));
         match &mut self.source {
             Source::At(_) => {
                 self.tasks.spawn(async move { Event::Credits(number, sealer.shared.buffers.credits(credits).await) });
@@ -404,7 +417,11 @@ impl Driver {
                     let filled = async {
                         stream.ready().await?;
                         let credits = sealer.shared.buffers.credits(credits).await?;
-                        Ok((stream.fill(&sealer, number, max).await?, credits))
+                        let filled = match spool {
+                            Some(spool) => stream.spool(&sealer, number, max, &spool, window).await?,
+                            None => stream.fill(&sealer, number, max).await?,
+                        };
+                        Ok((filled, credits))
                     };
                     let filled = filled.await;
                     Event::Filled(number, stream, filled)
@@ -416,6 +433,10 @@ impl Driver {
 
     fn seal(&mut self, number: PartNumber) -> Result<()> {
         let part = self.parts.get_mut(&number).ok_or_else(|| unknown(number))?;
+        if let Some(held) = part.held.take() {
+            self.ready.push_back(Event::Sealed(number, Ok(held)));
+            return Ok(());
+        }
         match (part.sealing.take(), &self.source) {
             (Some(sealing), _) => {
                 self.tasks.spawn(async move { Event::Sealed(number, sealing.finish().await) });
@@ -440,26 +461,21 @@ impl Driver {
         {
             return self.put_direct(number, attempt, part, offset);
         }
-        let held = |part: PartNumber| -> Result<&HeldPart> {
-            self.parts.get(&part).and_then(|part| part.held.as_ref()).ok_or_else(|| unknown(part))
+        let held = |part: PartNumber| -> Result<&HeldBytes> {
+            self.parts.get(&part).and_then(|part| Some(&part.held.as_ref()?.bytes)).ok_or_else(|| unknown(part))
         };
+        let (shared, window) = (&self.sealer.shared, self.config.window);
         let mut streamed = None;
         let payload = match body {
-            PutBody::Held(part) => Payload::held(held(part)?.segments.clone()),
+            PutBody::Held(part) => held(part)?.payload(shared, window),
             PutBody::Tail { part, piece } => {
                 self.tail.insert(number);
-                let mut segments = Vec::new();
-                if let Some(part) = part {
-                    segments.extend(held(part)?.segments.iter().cloned());
-                }
-                segments.push(self.trailer.clone());
-                Payload::held(cut(segments, piece))
+                tail_payload(part.map(held).transpose()?, &self.trailer, piece, shared, window)
             }
             PutBody::Sealing(part) => {
                 let Source::At(source) = &self.source else { return Err(unknown(part)) };
                 let state = self.parts.get(&part).ok_or_else(|| unknown(part))?;
                 let (answer, wait) = oneshot::channel();
-                let window = self.config.window;
                 let segments = self.sealer.seal_streaming(source, part, state.offset, state.len, window, answer)?;
                 let len = sealed_len(state.len).ok_or_else(|| unknown(part))?;
                 streamed = Some(wait);
@@ -567,8 +583,13 @@ impl Driver {
             | Outcome::AbortFailed(Why::SourceTooLong) => Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
-                    "the source is longer than the {} bytes that its parts can hold: give a larger memory budget or part size",
-                    self.plan.capacity()
+                    "the source is longer than the {} bytes that its parts can hold: give {}",
+                    self.plan.capacity(),
+                    if self.spool.is_some() {
+                        "a larger part size"
+                    } else {
+                        "a larger memory budget, or a spool directory"
+                    },
                 ),
             ),
             _ => error.unwrap_or_else(|| Error::new(ErrorKind::Internal, "an upload failed without saying why")),
@@ -612,43 +633,4 @@ impl Driver {
 
 fn unknown(part: PartNumber) -> Error {
     Error::new(ErrorKind::Internal, "the upload lost sight of a part").with_part(part)
-}
-
-/// The segments of the tail that go into one upload part.
-fn cut(segments: Vec<Bytes>, piece: TailPiece) -> Vec<Bytes> {
-    let total: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
-    let wanted = match piece {
-        TailPiece::Whole => 0..total,
-        TailPiece::First(len) => 0..len.min(total),
-        TailPiece::Second(from) => from.min(total)..total,
-    };
-    let mut at = 0;
-    let mut out = Vec::new();
-    for segment in segments {
-        let (start, end) = (at, at + segment.len() as u64);
-        at = end;
-        let from = wanted.start.clamp(start, end) - start;
-        let to = wanted.end.clamp(start, end) - start;
-        if from < to {
-            out.push(segment.slice(from as usize..to as usize));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_is_cut_where_the_store_wants_it() {
-        let segments = || vec![Bytes::from_static(b"abc"), Bytes::from_static(b"defg"), Bytes::from_static(b"h")];
-        let text = |piece| cut(segments(), piece).concat();
-        assert_eq!(text(TailPiece::Whole), b"abcdefgh");
-        for at in 0..=8 {
-            let whole = [text(TailPiece::First(at)), text(TailPiece::Second(at))];
-            assert_eq!(whole.concat(), b"abcdefgh");
-            assert_eq!(whole[0].len() as u64, at);
-        }
-    }
 }

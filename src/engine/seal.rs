@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::Shared;
 use super::buffers::Buffer;
 use super::control::Meter;
+use super::held::{HeldBytes, HeldPart};
+use super::spool::window_closed;
 use super::workers::{BLOCK, Gather, Scratch};
 use crate::crypto::{self, Crc64, DataKey, STRIPE, Sealer, StripeSealer};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,13 +30,7 @@ pub(crate) struct PartSealer {
 }
 
 /// A sealed stripe: its bytes, and its plaintext's checksum and length.
-type Stripe = (Bytes, u64, u64);
-
-/// The sealed bytes of a part that is held until the store has it.
-pub(crate) struct HeldPart {
-    pub(crate) segments: Vec<Bytes>,
-    pub(crate) sealed: SealedPart,
-}
+pub(crate) type Stripe = (Bytes, u64, u64);
 
 /// A part whose stripes are on their way through the workers.
 pub(crate) struct SealingPart {
@@ -46,7 +42,7 @@ pub(crate) struct SealingPart {
 
 impl SealedPart {
     /// Takes the next stripe in.
-    fn add(&mut self, checksums: bool, crc64: u64, len: u64) {
+    pub(crate) fn add(&mut self, checksums: bool, crc64: u64, len: u64) {
         if checksums {
             self.crc64 = Crc64::combine(self.crc64, crc64, len);
         }
@@ -108,10 +104,34 @@ impl PartSealer {
 
     /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.
     pub(crate) fn push(&self, part: &mut SealingPart, plain: Vec<u8>, last: bool, pool: &Arc<PlainPool>) -> Result<()> {
-        let mut stripe = part.sealer.next_stripe()?;
+        let job = self.stripe_of(part.sealer.next_stripe()?, plain, last, pool, None);
+        part.stripes.run(&self.shared.workers, job)
+    }
+
+    /// The same for whoever takes each stripe as it comes. Its buffer keeps `permit`.
+    pub(crate) fn seal_next(
+        &self,
+        part: &mut SealingPart,
+        plain: Vec<u8>,
+        last: bool,
+        pool: &Arc<PlainPool>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<impl Future<Output = Result<Stripe>> + Send + use<>> {
+        let job = self.stripe_of(part.sealer.next_stripe()?, plain, last, pool, Some(permit));
+        Ok(self.shared.workers.run(job))
+    }
+
+    fn stripe_of(
+        &self,
+        mut stripe: StripeSealer,
+        plain: Vec<u8>,
+        last: bool,
+        pool: &Arc<PlainPool>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> impl FnOnce(&mut Scratch) -> Result<Stripe> + Send + use<> {
         let (checksums, meter, pool) = (self.checksums, self.meter.clone(), Arc::clone(pool));
         let buffers = Arc::clone(&self.shared.buffers);
-        let job = move |_: &mut Scratch| {
+        move |_| {
             if plain.is_empty() {
                 let mut chunk = vec![0; crypto::TAG];
                 let sealed = stripe.seal_last(&plain, &mut chunk);
@@ -120,6 +140,9 @@ impl PartSealer {
                 return Ok((chunk.into(), 0, 0));
             }
             let mut buffer = buffers.take();
+            if let Some(permit) = permit {
+                buffer = buffer.with_permit(permit);
+            }
             let crc = if checksums { crypto::crc64(&plain) } else { 0 };
             let len = plain.len() as u64;
             let sealed = sealed_space(&mut buffer, plain.len(), last).and_then(|out| match last {
@@ -130,8 +153,7 @@ impl PartSealer {
             buffer.set_filled(sealed?);
             meter.sealed(len);
             Ok((buffer.freeze(), crc, len))
-        };
-        part.stripes.run(&self.shared.workers, job)
+        }
     }
 
     /// Seals a part while it is sent: its segments in order, at most `window` stripes ahead of whoever takes them.
@@ -162,8 +184,7 @@ impl PartSealer {
                 let permit = Arc::clone(&room).acquire_owned();
                 let (this, source) = (Arc::clone(&this), Arc::clone(&source));
                 async move {
-                    let closed = |_| Error::new(ErrorKind::Internal, "a part's window was closed");
-                    let permit = permit.await.map_err(closed)?;
+                    let permit = permit.await.map_err(|_| window_closed())?;
                     Ok(this.shared.workers.run(this.stripe_at(&source, next?, stripe, Some(permit))))
                 }
             })
@@ -209,18 +230,27 @@ impl PartSealer {
 }
 
 impl SealingPart {
+    /// What its sealed bytes begin with.
+    pub(crate) fn header(&self) -> Bytes {
+        Bytes::copy_from_slice(self.sealer.header())
+    }
+
+    /// What the manifest says of it as long as it has no stripes.
+    pub(crate) fn without_stripes(&self) -> SealedPart {
+        SealedPart { number: self.number, len: 0, salt: self.sealer.salt(), crc64: 0 }
+    }
+
     /// Waits for the workers.
     pub(crate) async fn finish(self) -> Result<HeldPart> {
-        let number = self.number;
-        let mut sealed = SealedPart { number, len: 0, salt: self.sealer.salt(), crc64: 0 };
+        let (number, header, mut sealed) = (self.number, self.header(), self.without_stripes());
         let stripes = self.stripes.all().await.map_err(|e| e.with_part(number))?;
         let mut segments = Vec::with_capacity(stripes.len() + 2); // and room for the trailer
-        segments.push(Bytes::copy_from_slice(self.sealer.header()));
+        segments.push(header);
         for (bytes, crc, len) in stripes {
             sealed.add(self.checksums, crc, len);
             segments.push(bytes);
         }
-        Ok(HeldPart { segments, sealed })
+        Ok(HeldPart { bytes: HeldBytes::Memory(segments), sealed })
     }
 }
 
@@ -340,7 +370,7 @@ fn sealed_space(buffer: &mut Buffer, plain: usize, last: bool) -> Result<&mut [u
     room_of(buffer.space(), sealed_chunks_len(plain, last))
 }
 
-fn room_of(out: &mut [u8], len: usize) -> Result<&mut [u8]> {
+pub(super) fn room_of(out: &mut [u8], len: usize) -> Result<&mut [u8]> {
     out.get_mut(..len).ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe outgrew its buffer"))
 }
 

@@ -9,13 +9,14 @@ use super::control::{Cancel, Meter, OnCancel, ProgressCallback};
 use super::driver::{Driver, LedgerPlan, Object};
 use super::ledger::{self, Header, PendingUpload};
 use super::seal::PartSealer;
+use super::spool::Spool;
 use crate::crypto::{STRIPE, sealed_len};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Envelope};
 use crate::kms::recipients::{Recipient, Trusted, new_data_key};
 use crate::source::{Access, PartSource};
 use crate::store::{MultipartStore, Properties, PutCondition, Upload};
-use crate::types::{ETag, EncryptionContext, ObjectId, ObjectKey, PartNumber, UploadId, WrappedKey};
+use crate::types::{ETag, EncryptionContext, ObjectId, ObjectKey, UploadId, WrappedKey};
 use crate::upload::{Config, Machine, PartPlan, Resumed, RetryPolicy};
 
 /// How many parts are sent at once unless the caller says otherwise.
@@ -40,6 +41,15 @@ pub struct UploadOptions {
     pub condition: PutCondition,
     /// Directory of the upload ledgers. Without one, or with a source that can be read only once, nothing can be resumed.
     pub ledger: Option<PathBuf>,
+    /// Directory for parts of a source that can be read only once, where those are larger than a quarter of the memory budget.
+    ///
+    /// Such a part waits for the store on disk, sealed, in a file without a name that is gone when the part is stored or the process
+    /// ends. The directory must have room for [`max_in_flight`](Self::max_in_flight) parts of the size that they grow to: about a
+    /// sixteenth of what went before, and at most 5 GiB each.
+    ///
+    /// With it a source of unknown length may have 48.19 TiB (see [`PartPlan`]); without it, its parts grow to a quarter of the memory
+    /// budget, 613 GiB in all with the default one, and one that announces more is refused.
+    pub spool: Option<PathBuf>,
     /// What becomes of the parts of an upload that fails. Kept only where the upload can be resumed.
     pub on_failure: OnCancel,
     /// How failed requests are repeated.
@@ -63,6 +73,7 @@ impl Default for UploadOptions {
             metadata: BTreeMap::new(),
             condition: PutCondition::None,
             ledger: None,
+            spool: None,
             on_failure: OnCancel::KeepForResume,
             retry: RetryPolicy::default(),
             max_in_flight: None,
@@ -148,22 +159,20 @@ impl Engine {
         let access = source.open();
         let rereadable = matches!(access, Access::At(_));
         let config = self.config(&store, rereadable, options.retry.clone(), options.max_in_flight);
-        let largest = u64::from(config.held) * STRIPE as u64;
-        let (len, part_size) = match &access {
-            Access::At(source) => (Some(source.len()), options.part_size),
-            // One that announces nothing must still be read, to see that nothing comes.
-            Access::Once(_) => {
-                let default = PartPlan::DEFAULT_PART.min(largest);
-                (announced.filter(|len| *len > 0), options.part_size.or(Some(default)))
+        let spool = options.spool.filter(|_| !rereadable);
+        let config = if spool.is_some() { spooling(config) } else { config };
+        let plan = match &access {
+            Access::At(source) => PartPlan::known(source.len(), options.part_size, options.uniform_parts, &limits)?,
+            Access::Once(_) => plan_of_stream(announced, options.part_size, options.uniform_parts, &config)?,
+        };
+        let len = plan.total();
+        let spool = match spool.filter(|_| config.is_spooled(plan.longest())) {
+            Some(dir) => {
+                let parts = config.max_in_flight;
+                Some(Arc::new(self.shared().workers.blocking(move || Spool::open(dir, parts)).await?))
             }
+            None => None,
         };
-        let plan = match len {
-            Some(len) => PartPlan::known(len, part_size, options.uniform_parts, &limits)?,
-            None => PartPlan::unknown(part_size, options.uniform_parts, &limits, largest)?,
-        };
-        if let (Access::Once(_), Some(_)) = (&access, len) {
-            require_held(&plan, &config)?;
-        }
 
         let object_id = ObjectId::random()?;
         let bound_to = options.bind.then(|| (store.bucket(), key.as_str()));
@@ -209,7 +218,8 @@ impl Engine {
             checksums: options.checksums,
             meter: Meter::new(announced.or(len), options.progress),
         };
-        Driver::new(object, machine, config, plan, sealer, access, ledger).run(&options.cancel).await
+        let driver = Driver::new(object, machine, config, plan, sealer, access, ledger);
+        driver.spooling(spool).run(&options.cancel).await
     }
 
     /// Goes on with an upload that was interrupted: sends what the store does not have yet, and publishes the object.
@@ -334,6 +344,7 @@ impl Engine {
             budget: shared.buffers.total(),
             held,
             window,
+            spool: false,
             max_in_flight: max_in_flight.unwrap_or(IN_FLIGHT).max(1),
             retry,
             keep_on_failure: false,
@@ -341,18 +352,142 @@ impl Engine {
     }
 }
 
-/// A source that is read once must be held part by part, because a part cannot be read again to be sent again.
-fn require_held(plan: &PartPlan, config: &Config) -> Result<()> {
-    let stripes = plan.max_len(PartNumber::MIN).div_ceil(STRIPE as u64);
-    if stripes <= u64::from(config.held) {
+/// As `config`, with a spool for parts that are too large for memory.
+fn spooling(config: Config) -> Config {
+    // Two, because both pieces of a tail are read from it at once.
+    Config { spool: true, window: config.window.max(2), ..config }
+}
+
+/// How a source that is read once is cut: into parts that are held, each until the store has it, because it cannot be read again to be
+/// sent again.
+fn plan_of_stream(announced: Option<u64>, part_size: Option<u64>, uniform: bool, config: &Config) -> Result<PartPlan> {
+    let limits = &config.limits;
+    let in_memory = u64::from(config.held) * STRIPE as u64;
+    // With a spool, the schedule is the same whatever the memory.
+    let largest = if config.spool { u64::MAX } else { in_memory };
+    let part_size = part_size.or(Some(PartPlan::DEFAULT_PART.min(in_memory)).filter(|_| !config.spool));
+    // One that announces nothing must still be read, to see that nothing comes.
+    match announced.filter(|len| *len > 0) {
+        Some(len) => {
+            let plan = PartPlan::known(len, part_size, uniform, limits)?;
+            require_held(plan.longest(), config)?;
+            Ok(plan)
+        }
+        None => {
+            require_held(part_size.unwrap_or(0), config)?;
+            PartPlan::unknown(part_size, uniform, limits, largest)
+        }
+    }
+}
+
+fn require_held(part: u64, config: &Config) -> Result<()> {
+    let stripes = part.div_ceil(STRIPE as u64);
+    if config.spool || stripes <= u64::from(config.held) {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::LimitExceeded,
         format!(
             "parts of {stripes} MiB from a source that can be read only once need a memory budget of about {} MiB: \
-             give that, smaller parts, or a file",
-            stripes * 4 + 8
+             give that, a spool directory, smaller parts, or a file",
+            stripes.saturating_mul(4).saturating_add(8)
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+    use crate::crypto::DataKey;
+    use crate::engine::EngineBuilder;
+    use crate::engine::stream::{Filled, PartStream};
+    use crate::kms::Kms as _;
+    use crate::kms::key_file::KeyFile;
+    use crate::source::StreamSource;
+    use crate::store::DiscardStore;
+    use crate::types::PartNumber;
+
+    const TIB: u64 = 1 << 40;
+
+    fn config(engine: &Engine) -> Config {
+        let store: Arc<dyn MultipartStore> = Arc::new(DiscardStore::new());
+        engine.config(&store, false, RetryPolicy::default(), None)
+    }
+
+    #[test]
+    fn with_a_spool_48_tib_of_unknown_or_announced_length_fit_whatever_the_memory() {
+        for budget in [16 << 20, EngineBuilder::DEFAULT_MEMORY_BUDGET] {
+            let engine = Engine::builder().threads(1).memory_budget(budget).build().unwrap();
+            let spooling = spooling(config(&engine));
+            let plan = plan_of_stream(None, None, false, &spooling).unwrap();
+            assert!(plan.capacity() > 48 * TIB + TIB / 100 * 19, "{}", plan.capacity());
+            assert!(Machine::new(spooling.clone(), plan).is_ok());
+            let plan = plan_of_stream(Some(48 * TIB), None, false, &spooling).unwrap();
+            assert_eq!(plan.total(), Some(48 * TIB));
+            assert!(Machine::new(spooling, plan).is_ok());
+
+            // Without one, what it would take is said.
+            let config = config(&engine);
+            let largest = u64::from(config.held) << 20;
+            let plan = plan_of_stream(None, None, false, &config).unwrap();
+            assert!(plan.longest() <= largest && plan.capacity() <= 9_999 * largest);
+            for refused in [
+                plan_of_stream(Some(48 * TIB), None, false, &config),
+                plan_of_stream(None, Some(5 << 30), false, &config),
+            ] {
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+                let text = error.to_string();
+                assert!(text.contains("memory budget of about 2") && text.contains("a spool directory"), "{text}");
+            }
+        }
+    }
+
+    /// 80 MiB in a part, and buffers for a window of 4 stripes: they come in slabs of 32.
+    #[tokio::test]
+    async fn a_part_in_a_spool_is_ciphertext_and_takes_the_memory_of_a_window() {
+        let engine = Engine::builder().threads(1).memory_budget(160 << 20).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let len: u64 = (80 << 20) + 5;
+        let store = Arc::new(DiscardStore::new());
+        let key = KeyFile::new(DataKey::random().unwrap());
+        let recipients = [Recipient { key: key.id().to_owned(), kms: Arc::new(key) }];
+        let source = Box::new(StreamSource::from_reader(tokio::io::AsyncReadExt::take(tokio::io::repeat(7), 2 * len)));
+        let options = UploadOptions {
+            part_size: Some(len),
+            spool: Some(dir.path().to_owned()),
+            max_in_flight: Some(2),
+            ..UploadOptions::default()
+        };
+        let uploaded = engine.upload(store.clone(), "a".parse().unwrap(), source, &recipients, options).await.unwrap();
+        assert_eq!((uploaded.plain_len, uploaded.parts), (2 * len, 2));
+        assert_eq!(store.bytes(), uploaded.sealed_len);
+        assert_eq!(engine.shared().buffers.allocated(), 32);
+        assert_eq!(
+            engine.shared().buffers.free_credits(engine.shared().buffers.total()).map(|all| all.num_permits()),
+            Some(engine.shared().buffers.total() as usize)
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let sealer = PartSealer {
+            shared: Arc::clone(engine.shared()),
+            data_key: Arc::new(DataKey::random().unwrap()),
+            object_id: ObjectId::random().unwrap(),
+            checksums: true,
+            meter: Meter::new(None, None),
+        };
+        let spool = Arc::new(Spool::open(dir.path().to_owned(), 1).unwrap());
+        let mut stream = PartStream::new(Box::pin(tokio::io::AsyncReadExt::take(tokio::io::repeat(7), 3 << 20)), 1);
+        let part = stream.spool(&sealer, PartNumber::MIN, 4 << 20, &spool, 2).await.unwrap();
+        assert_eq!((part.len, part.last), (3 << 20, true));
+        let Filled::Spooled(held) = part.part else { panic!("it is in memory") };
+        assert_eq!((held.sealed.len, held.sealed.crc64), (3 << 20, crate::crypto::crc64(&[7; 3 << 20])));
+        let mut payload = held.bytes.payload(engine.shared(), 2);
+        assert_eq!(Some(payload.len()), sealed_len(3 << 20));
+        while let Some(bytes) = payload.next().await {
+            assert!(!bytes.unwrap().windows(16).any(|window| window == [7; 16]), "plaintext is in the spool");
+        }
+    }
 }

@@ -228,7 +228,9 @@ impl Machine {
             State::Trailer(AwaitTrailer { held_back })
             | State::ManifestSaved(AwaitManifestSaved { held_back, .. })
             | State::TailStored(AwaitTailStored { held_back, .. }) => {
-                held_back.map_or(0, |part| self.config.credits_for(part.len))
+                // Never more than were taken for it, when it could still be longer.
+                let credits = |len| self.config.credits_for(len);
+                held_back.map_or(0, |part| credits(part.len).min(credits(self.plan.max_len(part.number))))
             }
             State::Initiated | State::IdSaved(_) | State::Completed(_) | State::Aborted(_) | State::Ended(_) => 0,
         }
@@ -440,7 +442,7 @@ fn check(config: &Config, plan: &PartPlan) -> Result<()> {
     // The credits of the longest part are there for the last one, if that may be shorter than it was filled for.
     let may_hold =
         if stripes(plan.longest()) > u64::from(held) && plan.parts().is_none() { held.min(window) } else { held };
-    if must_hold > u64::from(may_hold) {
+    if !config.spool && must_hold > u64::from(may_hold) {
         let needed = must_hold.saturating_mul(u64::from(budget.div_ceil(may_hold)));
         return Err(Error::new(
             ErrorKind::LimitExceeded,

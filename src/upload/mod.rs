@@ -41,7 +41,7 @@
 //! # };
 //! let plan = PartPlan::known(40 << 20, None, false, &limits)?;
 //! let config = Config {
-//!     limits, budget: 64, held: 16, window: 8, max_in_flight: 4, retry: RetryPolicy::default(), keep_on_failure: false,
+//!     limits, budget: 64, held: 16, window: 8, spool: false, max_in_flight: 4, retry: RetryPolicy::default(), keep_on_failure: false,
 //! };
 //! let mut machine = Machine::new(config, plan)?;
 //! assert_eq!(machine.poll_action(), Some(Action::Initiate));

@@ -55,7 +55,16 @@ impl Setup {
             largest: MIB,
             uniform: false,
             trailer: 300,
-            config: Config { limits, budget: 8, held: 2, window: 2, max_in_flight: 8, retry, keep_on_failure: false },
+            config: Config {
+                limits,
+                budget: 8,
+                held: 2,
+                window: 2,
+                spool: false,
+                max_in_flight: 8,
+                retry,
+                keep_on_failure: false,
+            },
         }
     }
 
@@ -84,6 +93,7 @@ impl Setup {
         setup.config.limits.equal_parts = flags & 4 != 0;
         setup.config.keep_on_failure = flags & 8 != 0;
         setup.largest = if flags & 16 != 0 { setup.part } else { 4 * setup.part };
+        setup.config.spool = flags & 32 != 0;
         setup.config.limits.min_part = [1, MIB / 2, MIB][script.below(3)?];
         setup.trailer = [102, 5_000, MIB / 2][script.below(3)?];
         setup.config.held = 1 + script.below(6)? as u32;
@@ -477,6 +487,7 @@ impl Model {
         assert!(!self.running.iter().any(|running| matches!(running.op, Op::Fill(_))), "two parts are filled at once");
         // A retry has its credits already.
         self.credits.entry(part).or_insert_with(|| credits(&self.setup.config, self.plan.max_len(part)));
+        self.check_spool(part);
         let left = self.setup.len - self.plan.offset(part);
         let len = left.min(self.plan.max_len(part));
         (Op::Fill(part), Input::Filled { part, len, last: len == left })
@@ -695,6 +706,7 @@ impl Model {
             }
             PutBody::Sealing(source) => {
                 assert_eq!(source, part);
+                assert!(!self.setup.config.spool, "part {part} is sent without being held");
                 let sealed = self.seal(source);
                 (vec![whole(sealed)], Some(sealed))
             }
@@ -769,6 +781,14 @@ impl Model {
         if !self.has_ended() {
             let counted: u32 = self.credits.values().sum();
             assert_eq!(self.machine.credits_in_use(), counted, "{:?}", self.credits);
+        }
+    }
+
+    /// Invariant 1, of what is held outside of memory: no more parts at a time than are sent, when `part` joins them.
+    fn check_spool(&self, part: PartNumber) {
+        let Config { spool, held, max_in_flight, .. } = self.setup.config;
+        if spool && self.plan.max_len(part) > u64::from(held) * STRIPE as u64 {
+            assert!(self.credits.len() <= max_in_flight as usize, "too many parts in the spool: {:?}", self.credits);
         }
     }
 

@@ -65,6 +65,10 @@ impl Parts {
         if credits > config.budget - self.credits() {
             return None;
         }
+        // Credits bound memory only. What stands in the spool's directory is bounded by how many parts there are.
+        if config.is_spooled(len) && self.active.len() >= config.max_in_flight as usize {
+            return None;
+        }
         self.next = None;
         self.active.insert(number, Part { len, credits, stage: Stage::Filled });
         Some(number)
@@ -100,12 +104,11 @@ impl Parts {
             return Ok(Route::Empty);
         }
         part.len = len;
-        let stripes = stripes(len);
         let hold_back = last && plan.is_held_back(len, &config.limits);
-        // A short last part may need fewer credits than were taken, never more: it is held only where they suffice.
-        // `Config::check` has made sure that they do for a part that must be held back.
-        if stripes <= u64::from(config.held.min(part.credits)) {
-            part.credits = part.credits.min(stripes as u32);
+        // A short last part may need fewer credits than were taken, never more: it is held in memory only where they
+        // suffice. `check` has made sure that they do for a part that must be held back.
+        part.credits = part.credits.min(config.credits_for(len));
+        if config.spool || stripes(len) <= u64::from(config.held.min(part.credits)) {
             part.stage = Stage::Sealed { hold_back };
             Ok(Route::Hold)
         } else {
@@ -114,7 +117,7 @@ impl Parts {
         }
     }
 
-    /// A part is sealed and in memory. Says whether it is to be sent now, or held back.
+    /// A part is sealed and held. Says whether it is to be sent now, or held back.
     pub(super) fn sealed(&mut self, sealed: SealedPart) -> Result<bool, ApiMisuse> {
         let Some(part @ Part { stage: Stage::Sealed { .. }, .. }) = self.active.get_mut(&sealed.number) else {
             return Err(ApiMisuse::UNASKED);
@@ -167,6 +170,11 @@ impl Config {
             Ok(stripes) if stripes <= self.held => stripes,
             _ => self.window,
         }
+    }
+
+    /// Whether a part that was planned with `len` bytes is held outside of memory.
+    pub(crate) fn is_spooled(&self, len: u64) -> bool {
+        self.spool && stripes(len) > u64::from(self.held)
     }
 }
 

@@ -151,7 +151,7 @@ impl PartPlan {
     }
 
     /// The longest part.
-    pub(super) fn longest(&self) -> u64 {
+    pub(crate) fn longest(&self) -> u64 {
         self.total.map_or(self.largest, |total| self.largest.min(total))
     }
 

@@ -14,10 +14,14 @@ pub struct Config {
     pub limits: Limits,
     /// Memory credits in all, one stripe of 1 MiB each.
     pub budget: u32,
-    /// The most stripes of a part that is held, sealed, until the store has it. A larger one is sealed while it is sent.
+    /// The most stripes of a part that is held in memory, sealed, until the store has it. A larger one is sealed while it
+    /// is sent, unless there is a `spool`.
     pub held: u32,
     /// Credits that a larger part takes.
     pub window: u32,
+    /// Whether larger parts are held too, outside of memory: for a source that cannot be read again. Then there are at
+    /// most `max_in_flight` parts at a time while such a one is among them.
+    pub spool: bool,
     /// The most `Put`s at a time.
     pub max_in_flight: u32,
     /// How failed operations are repeated.
@@ -56,7 +60,7 @@ pub enum Input {
         /// Whether the source ends here.
         last: bool,
     },
-    /// The part is sealed, all of it, and its bytes are in memory.
+    /// The part is sealed, all of it, and its bytes are in memory, or in the spool.
     Sealed(SealedPart),
     /// The store has all bytes of an attempt.
     Stored {

@@ -154,6 +154,8 @@ fn s16_killed_at_every_step_in_every_order_it_resumes() {
     cut.trailer = MIB / 2;
     let mut streamed = held(4 * MIB, 1, false, 8);
     (streamed.part, streamed.config.held, streamed.config.window) = (2 * MIB, 1, 1);
+    let mut spooled = streamed.clone();
+    (spooled.config.spool, spooled.config.max_in_flight) = (true, 2);
     // How many states each has, so that none is explored less by mistake.
     for (setup, states, what) in [
         (held(2 * MIB + 100, 1, false, 8), 104, "three parts at once"),
@@ -164,6 +166,7 @@ fn s16_killed_at_every_step_in_every_order_it_resumes() {
         (held(0, 1, false, 8), 7, "an empty object"),
         (held(1, MIB, true, 8), 9, "one byte"),
         (streamed, 18, "sealed while they are sent"),
+        (spooled, 26, "held outside of memory"),
     ] {
         assert_eq!(explore(&setup), states, "{what}");
     }
@@ -179,6 +182,19 @@ fn s02_a_retry_sends_the_same_bytes_or_seals_afresh() {
     assert!(!held.running().contains(&Op::Seal(part(1))));
     assert_eq!(held.finish(), completed());
     assert_eq!(held.manifests()[0][0].salt.as_bytes()[..2], [1, 1], "part 1 was sealed once");
+
+    let mut spooled = model(|setup| {
+        (setup.part, setup.len, setup.config.held) = (4 * MIB, 12 * MIB, 1);
+        (setup.config.spool, setup.config.max_in_flight) = (true, 2);
+    });
+    spooled.advance_to(put(1, 1));
+    spooled.fail_op(put(1, 1), Retry::Yes, false);
+    spooled.wait();
+    assert!(matches!(spooled.action(put(1, 2)), Action::Put { body: PutBody::Held(n), .. } if *n == part(1)));
+    assert!(!spooled.running().contains(&Op::Fill(part(3))), "two parts in the spool are as many as may be sent");
+    assert_eq!(spooled.machine.credits_in_use(), 4, "a window for each of two");
+    assert_eq!(spooled.finish(), completed());
+    assert_eq!(spooled.manifests()[0][0].salt.as_bytes()[..2], [1, 1], "part 1 was sealed once");
 
     let mut streamed = model(|setup| (setup.part, setup.len, setup.config.held) = (2 * MIB, 4 * MIB, 1));
     streamed.advance_to(put(1, 1));
@@ -497,6 +513,15 @@ fn a_part_that_must_be_held_must_fit_into_memory() {
     ];
     for contradiction in contradictions {
         assert_eq!(refused(&|setup| contradiction(&mut setup.config)).0, ErrorKind::InvalidInput);
+    }
+    // In a spool there is room.
+    let mut setup = Setup::small();
+    (setup.part, setup.largest, setup.len) = (4 * MIB, 4 * MIB, 6 * MIB - 1);
+    (setup.config.held, setup.config.spool) = (1, true);
+    setup.config.limits.equal_parts = true;
+    for (known, window) in [(true, 1), (true, 3), (false, 1), (false, 3)] {
+        (setup.known, setup.config.window) = (known, window);
+        assert_eq!(Model::new(setup.clone()).unwrap().finish(), completed());
     }
     // A last part that is long enough need not be held.
     let mut setup = Setup::small();

@@ -41,6 +41,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
         metadata: args.metadata.into_iter().collect(),
         condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
         ledger: Some(home.uploads()),
+        spool: args.spool_dir,
         on_failure,
         progress: bar.callback(),
         ..UploadOptions::default()
@@ -49,7 +50,16 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let upload = engine.upload(object.store, object.key, source, &recipients, options);
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
     let took = bar.finish();
-    let uploaded = done.map_err(|e| kept(e, &args.kms_key, &args.key_file))?;
+    let uploaded = done.map_err(|e| {
+        // The one limit that this flag lifts; the others have nothing to do with it.
+        let lacks_spool = e.kind() == ErrorKind::LimitExceeded && e.to_string().contains("a spool directory");
+        let failure = kept(e, &args.kms_key, &args.key_file);
+        if lacks_spool {
+            failure.hint("--spool-dir DIR, on a disk with room for 8 parts, or --memory-budget")
+        } else {
+            failure
+        }
+    })?;
     report(&uploaded, args.url.to_string(), took, &args.output)
 }
 

@@ -178,6 +178,31 @@ fn s27_a_full_disk_is_one_clear_error_and_nothing_is_written_over() {
 }
 
 #[test]
+fn s27_a_spool_that_is_full_or_read_only_is_one_clear_error() {
+    let sandbox = Sandbox::new();
+    sandbox.random_file("src", 20_000_000);
+    sandbox.write("small", b"small");
+    sandbox.run(&["put", "small", "obj"]).expect(0);
+    let script = r#"
+        mount -t tmpfs -o size=6m none "$MNT"
+        set -- --memory-budget 24M --threads 1 --part-size 8M --spool-dir "$MNT"
+        code=0; "$SEALIFT" put - obj "$@" < src || code=$?
+        echo "full $code"
+        ls -A "$MNT"
+        mount -o remount,ro "$MNT"
+        code=0; "$SEALIFT" put - obj "$@" < src || code=$?
+        echo "read-only $code"
+        "$SEALIFT" cat obj
+    "#;
+    let run = run_in_namespace(&sandbox, script).expect(0);
+    assert_eq!(run.stdout().lines().collect::<Vec<_>>(), ["full 7", "read-only 7", "small"], "{}", run.stderr());
+    for text in ["No space left", "Read-only", "spool directory"] {
+        assert!(run.stderr().contains(text), "{text:?} is not in {}", run.stderr());
+    }
+    assert_eq!(sandbox.uploads(), [""; 0]);
+}
+
+#[test]
 fn s27_a_read_only_directory_is_one_clear_error() {
     let sandbox = Sandbox::new();
     sandbox.random_file("src", 100_000);

@@ -66,6 +66,7 @@ fn help_names_every_flag() {
         "--memory-budget",
         "--threads",
         "--uniform-parts",
+        "--spool-dir",
         "--checksum",
         "--kms-key",
         "--key-file",

@@ -36,6 +36,27 @@ fn a_dash_is_stdin_and_stdout() {
 }
 
 #[test]
+fn a_stream_in_parts_too_large_for_memory_waits_in_a_spool() {
+    let sandbox = Sandbox::new();
+    sandbox.large_file("src", 150 << 20);
+    std::fs::create_dir(sandbox.path("spool")).unwrap();
+    let args = ["put", "-", "obj", "--memory-budget", "32M", "--threads", "2", "--part-size", "64M"];
+    let put = |more: &[&str]| {
+        let stdin = std::fs::File::open(sandbox.path("src")).unwrap();
+        Run::of(sandbox.command(args.iter().chain(more)).stdin(stdin))
+    };
+    let refused = put(&[]).expect_error(2, "memory budget of about 264 MiB");
+    assert!(refused.stderr().contains("--spool-dir"), "{}", refused.stderr());
+    put(&["--spool-dir", "none"]).expect_error(3, "spool directory none");
+    put(&["--spool-dir", "spool"]).expect(0);
+    let stat = sandbox.run(&["stat", "obj", "--json"]).expect(0).json();
+    assert_eq!((stat["plain_len"].as_u64(), stat["parts"].as_u64()), (Some(150 << 20), Some(3)));
+    sandbox.run(&["verify", "obj", "--against", "src"]).expect(0);
+    assert_eq!(sandbox.list("spool"), [""; 0]);
+    assert_eq!(sandbox.uploads(), [""; 0]);
+}
+
+#[test]
 fn pipes_that_have_a_name_are_streams() {
     let sandbox = Sandbox::new();
     let fifo = sandbox.path("fifo");
