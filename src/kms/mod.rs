@@ -37,7 +37,7 @@ use crate::types::{EncryptionContext, KmsService, WrappedKey};
 ///
 /// # Errors
 /// All methods return [`KeyUnavailable`](crate::ErrorKind::KeyUnavailable) where the CMK is unknown, in a state that forbids the
-/// operation, or the caller may not use it, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
+/// operation (then with [`Error::key_state`](crate::Error::key_state)), or the caller may not use it, and [`Authentication`](crate::ErrorKind::Authentication) where a wrapped key does not
 /// open: the same error whether key, context or blob is the wrong one. (A wrapped key that was altered so that it names another CMK or
 /// another version may be `KeyUnavailable`.) A service on a network also has [`Throttled`](crate::ErrorKind::Throttled),
 /// [`Timeout`](crate::ErrorKind::Timeout) and [`Io`](crate::ErrorKind::Io). [`Error::retry`](crate::Error::retry) tells whether asking
