@@ -403,7 +403,6 @@ mod tests {
     use crate::crypto::DataKey;
     use crate::engine::EngineBuilder;
     use crate::engine::stream::{Filled, PartStream};
-    use crate::kms::Kms as _;
     use crate::kms::key_file::KeyFile;
     use crate::source::StreamSource;
     use crate::store::DiscardStore;
