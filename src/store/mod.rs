@@ -4,6 +4,8 @@ pub mod conformance;
 mod dir;
 mod discard;
 mod memory;
+#[cfg(feature = "oss")]
+pub mod oss;
 
 use std::collections::BTreeMap;
 use std::fmt;
