@@ -191,8 +191,10 @@ pub(super) fn parse_objects(bytes: &[u8]) -> Result<Parsed<Page<ListedObject, St
             let modified: Option<SystemTime> = parse_xml_date(&listed.last_modified);
             Ok(ListedObject { key: key(decoded(&answer.encoding_type, listed.key)?)?, len: listed.size, modified })
         };
+        // OSS encodes the token as it does keys.
+        let decode = |token| decoded(&answer.encoding_type, token);
         Ok(Page {
-            next: next(answer.is_truncated, answer.next_continuation_token)?,
+            next: next(answer.is_truncated, answer.next_continuation_token)?.map(decode).transpose()?,
             items: answer.contents.into_iter().map(object).collect::<Result<_>>()?,
         })
     })
