@@ -187,3 +187,34 @@ impl Builder {
         Ok(OssStore { client, sse: self.sse, copy_limit: self.copy_limit, checksums: Default::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(change: impl FnOnce(Builder) -> Builder) -> Result<OssStore> {
+        change(OssStore::builder("bkt").credentials(Credentials::new("id", "secret", None))).build()
+    }
+
+    #[test]
+    fn endpoint_and_region_tell_each_other() {
+        let store = built(|b| b.region("cn-hangzhou")).unwrap();
+        let url = store.client.endpoint.url("bkt", "a", "").unwrap();
+        assert_eq!(url.as_str(), "https://bkt.oss-cn-hangzhou.aliyuncs.com/a");
+        assert_eq!(built(|b| b.endpoint("oss-eu-west-1.aliyuncs.com")).unwrap().client.region, "eu-west-1");
+        assert_eq!(built(|b| b.region("oss-eu-west-1")).unwrap().client.region, "eu-west-1");
+        let given = built(|b| b.endpoint("oss-accelerate.aliyuncs.com").region("eu-west-1")).unwrap();
+        assert_eq!(given.client.region, "eu-west-1");
+        built(|b| b.endpoint("http://127.0.0.1:9").signature(SignatureVersion::V1)).unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let says = |change: fn(Builder) -> Builder| built(change).unwrap_err().to_string();
+        assert!(says(|b| b).contains("--region or --endpoint"));
+        assert!(says(|b| b.endpoint("http://127.0.0.1:9")).contains("--region"));
+        assert!(says(|b| b.region("CN/x")).contains("cn-hangzhou"));
+        assert!(OssStore::builder("Bkt").region("a").build().unwrap_err().to_string().contains("no bucket"));
+        assert!(OssStore::builder("bkt").region("a").build().unwrap_err().to_string().contains("credentials"));
+    }
+}

@@ -317,3 +317,122 @@ fn key(text: String) -> Result<ObjectKey> {
 fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::Malformed, format!("OSS's answer is not as documented: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer<T: std::fmt::Debug>(parsed: Result<Parsed<T>>) -> T {
+        match parsed.unwrap() {
+            Parsed::Answer(answer) => answer,
+            Parsed::Error(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let xml = br#"<?xml version="1.0" encoding="UTF-8"?>
+            <InitiateMultipartUploadResult xmlns="http://doc.oss-cn-hangzhou.aliyuncs.com">
+              <Bucket>b</Bucket><Key>a&amp;b</Key><UploadId>0004B9894A22E5B1888A1E29F823****</UploadId>
+            </InitiateMultipartUploadResult>"#;
+        assert_eq!(answer(parse_initiated(xml)).0, "0004B9894A22E5B1888A1E29F823****");
+        let xml = b"<CompleteMultipartUploadResult><ETag>&quot;AB-2&quot;</ETag></CompleteMultipartUploadResult>";
+        assert_eq!(answer(parse_completed(xml)).0, "AB-2");
+        let xml = b"<CopyObjectResult><ETag>\"AB\"</ETag><LastModified>x</LastModified></CopyObjectResult>";
+        assert_eq!(answer(parse_copied(xml)).0, "AB");
+        assert_eq!(answer(parse_part_copied(b"<CopyPartResult><ETag>AB</ETag></CopyPartResult>")).0, "AB");
+        let xml = b"<ListPartsResult><NextPartNumberMarker>5</NextPartNumberMarker><IsTruncated>true</IsTruncated>\
+            <Part><PartNumber>1</PartNumber><ETag>\"A\"</ETag><HashCrc64ecma>18446744073709551615</HashCrc64ecma><Size>9</Size></Part>\
+            <Part><PartNumber>5</PartNumber><ETag>\"B\"</ETag><Size>1</Size></Part></ListPartsResult>";
+        let page = answer(parse_parts(xml));
+        assert_eq!(page.next, Some(5));
+        let rows: Vec<_> =
+            page.items.iter().map(|p| (p.part.number.get(), p.part.etag.0.as_str(), p.part.len, p.crc64)).collect();
+        assert_eq!(rows, [(1, "A", 9, Some(u64::MAX)), (5, "B", 1, None)]);
+        let xml = b"<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag><Tag><Key>l</Key><Value/></Tag></TagSet></Tagging>";
+        assert_eq!(answer(parse_tags(xml)), [("k".into(), "v".into()), ("l".into(), String::new())]);
+        assert_eq!(answer(parse_tags(b"<Tagging><TagSet></TagSet></Tagging>")), []);
+    }
+
+    #[test]
+    fn listings_are_decoded_as_they_say_they_are_encoded() {
+        let list = |encoding: &str, key: &str| {
+            let xml = format!(
+                "<ListBucketResult><Name>b</Name>{encoding}<IsTruncated>false</IsTruncated><Contents><Key>{key}</Key>\
+                 <LastModified>2012-02-24T08:43:27.000Z</LastModified><Size>3</Size></Contents></ListBucketResult>"
+            );
+            parse_objects(xml.as_bytes()).map(|parsed| answer(Ok(parsed)).items[0].key.as_str().to_owned())
+        };
+        assert_eq!(list("<EncodingType>url</EncodingType>", "a%20b%2F%C3%BC%2B").unwrap(), "a b/ü+");
+        assert_eq!(list("", "a%20b+&amp;").unwrap(), "a%20b+&");
+        for bad in ["%", "%zz", "%ff", ""] {
+            assert!(list("<EncodingType>url</EncodingType>", bad).is_err(), "{bad}");
+        }
+        let xml = b"<ListMultipartUploadsResult><EncodingType>url</EncodingType><NextKeyMarker>a%20b</NextKeyMarker>\
+            <NextUploadIdMarker>9</NextUploadIdMarker><IsTruncated>true</IsTruncated>\
+            <Upload><Key>a%20b</Key><UploadId>9</UploadId></Upload></ListMultipartUploadsResult>";
+        let page = answer(parse_uploads(xml));
+        assert_eq!((page.next, page.items[0].key.as_str()), (Some(("a b".into(), "9".into())), "a b"));
+    }
+
+    #[test]
+    fn errors_are_errors_in_place_of_any_answer() {
+        let xml = b"\n<?xml version=\"1.0\"?><!-- c --><Error><Code>InternalError</Code><Message/><Unknown><a/></Unknown><EC>1</EC></Error>";
+        let error = parse_error(xml).unwrap();
+        assert_eq!((error.code.as_str(), error.ec.as_str()), ("InternalError", "1"));
+        assert_eq!(parse_completed(xml).unwrap(), Parsed::Error(error));
+        for bad in [&b""[..], b"<Error>", b"<Error/>", b"<Error><Code/></Error>", b"<Other><Code>a</Code></Other>"] {
+            assert_eq!(parse_error(bad), None);
+            assert!(parse_completed(bad).is_err());
+        }
+        // Entities are not expanded.
+        let bomb = b"<!DOCTYPE e [<!ENTITY a \"aaaaaaaaaa\">]><Error><Code>&a;&a;</Code></Error>";
+        assert_eq!(parse_error(bomb), None);
+        let deep = [b"<Error>".as_slice(), &b"<a>".repeat(200_000)].concat();
+        assert_eq!(parse_error(&deep), None);
+    }
+
+    #[test]
+    fn the_list_that_completes_is_escaped() {
+        let part = CompletedPart { number: PartNumber::MIN, etag: ETag("<&>".into()) };
+        let xml = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>&quot;&lt;&amp;&gt;&quot;</ETag></Part></CompleteMultipartUpload>";
+        assert_eq!(completion(&[part]), xml);
+    }
+
+    fn parse_all(bytes: &[u8]) {
+        let _ = parse_error(bytes);
+        let _ = parse_initiated(bytes);
+        let _ = parse_completed(bytes);
+        let _ = parse_copied(bytes);
+        let _ = parse_part_copied(bytes);
+        let _ = parse_parts(bytes);
+        let _ = parse_uploads(bytes);
+        let _ = parse_objects(bytes);
+        let _ = parse_acl(bytes);
+        let _ = parse_tags(bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            parse_all(&bytes);
+        }
+
+        #[test]
+        fn nothing_like_an_answer_panics(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "<ListPartsResult>", "</ListPartsResult>", "<Part>", "</Part>", "<PartNumber>", "</PartNumber>", "<ETag>", "</ETag>",
+                    "<Size>", "</Size>", "<ListBucketResult>", "</ListBucketResult>", "<Contents>", "</Contents>", "<Key>", "</Key>",
+                    "<IsTruncated>true</IsTruncated>", "<EncodingType>url</EncodingType>", "%C3", "&amp;", "&#0;", "<![CDATA[", "]]>", "99999999999999999999",
+                    "1", "-1", "<Error>", "</Error>", "<Code>", "</Code>", "<?xml", "?>", "\"",
+                ]),
+                0..40,
+            ),
+        ) {
+            parse_all(pieces.concat().as_bytes());
+        }
+    }
+}

@@ -137,7 +137,7 @@ impl State {
         let body = source.body.get(first..=last).ok_or_else(|| fail(416, "InvalidRange", "copy range"))?.to_vec();
         let upload = open_upload(request, data, key)?;
         let etag = hex(&Md5::digest(&body)).to_uppercase();
-        let response = encrypted(Response::new(200), &upload.sse);
+        let response = encrypted(checksum(Response::new(200), &etag, &body), &upload.sse);
         upload.parts.insert(number, Part { body, etag: etag.clone() });
         Ok(response.xml(format!(
             "<CopyPartResult><LastModified>{}</LastModified><ETag>\"{etag}\"</ETag></CopyPartResult>",
@@ -217,7 +217,7 @@ impl State {
         let new_tags = if directive("x-oss-tagging-directive", "COPY")? { tags(request) } else { source.tags.clone() };
         let object = Object { headers, sse, class, acl: acl(request), tags: new_tags, modified: self.now(), ..source };
         let response = encrypted(Response::new(200), &object.sse);
-        let response = response.header("x-oss-hash-crc64ecma", crc64(&object.body).to_string());
+        let response = checksum(response, &object.etag, &object.body);
         let body = format!(
             "<CopyObjectResult><LastModified>{}</LastModified><ETag>\"{}\"</ETag></CopyObjectResult>",
             iso_date(object.modified),
