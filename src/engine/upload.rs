@@ -200,7 +200,13 @@ impl Engine {
         };
         let keep = options.on_failure == OnCancel::KeepForResume && resumable;
         let machine = Machine::new(Config { keep_on_failure: keep, ..config.clone() }, plan.clone())?;
-        let object = Object { store, key, properties: Properties { metadata }, condition: options.condition, envelope };
+        let object = Object {
+            store,
+            key,
+            properties: Properties { metadata, ..Properties::default() },
+            condition: options.condition,
+            envelope,
+        };
         let sealer = PartSealer {
             shared: Arc::clone(self.shared()),
             data_key: Arc::new(data_key),
@@ -255,8 +261,13 @@ impl Engine {
         };
         let upload = Upload { key: key.clone(), id: header.upload.clone() };
         let condition = if header.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None };
-        let object =
-            Object { store, key, properties: Properties { metadata: header.envelope.clone() }, condition, envelope };
+        let object = Object {
+            store,
+            key,
+            properties: Properties { metadata: header.envelope.clone(), ..Properties::default() },
+            condition,
+            envelope,
+        };
         let listed = match object.store.list_parts(&upload).await {
             Ok(listed) => listed,
             Err(e) if e.kind() == ErrorKind::NotFound => {

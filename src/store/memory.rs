@@ -100,6 +100,7 @@ impl MemoryStore {
     }
 
     fn check_properties(&self, properties: &Properties) -> Result<()> {
+        properties.refuse_classes_and_tags("memory")?;
         let size: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         if size > self.limits.max_metadata {
             return Err(Error::new(
