@@ -6,8 +6,9 @@ use std::sync::Arc;
 use sealift::store::{DirStore, DiscardStore, MultipartStore};
 use sealift::{Error, ErrorKind, ObjectKey};
 
+use crate::args::StoreArgs;
 use crate::exit::{Failure, Result};
-use crate::url::Location;
+use crate::url::{Location, Remote, Scheme};
 
 /// An object's store and its key there.
 pub(crate) struct Object {
@@ -17,53 +18,103 @@ pub(crate) struct Object {
 
 impl Location {
     /// The object here, to be read.
-    pub(crate) fn object(&self) -> Result<Object> {
-        let path = self.path()?;
-        let (dir, key) = split(path)?;
-        Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
+    pub(crate) async fn object(&self, at: &StoreArgs) -> Result<Object> {
+        match self {
+            Self::File(path) => {
+                let (dir, key) = split(path)?;
+                Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
+            }
+            Self::Remote(remote) => {
+                let key = object_key(remote)?;
+                Ok(Object { store: remote.store(at).await?, key })
+            }
+            Self::Discard => Err(keeps_nothing()),
+        }
     }
 
     /// The object here, to be written; the store makes the directories it needs.
-    pub(crate) fn new_object(&self) -> Result<Object> {
-        let path = match self {
-            Self::File(path) => path,
-            Self::Discard => {
-                return Ok(Object { store: Arc::new(DiscardStore::new()), key: "discarded".parse()? });
-            }
-        };
-        let (dir, key) = split(path)?;
-        if path.is_dir() {
-            return Err(Failure::new(
-                ErrorKind::InvalidInput,
-                format!("{0} is a directory: name the object in it, such as {0}/NAME", path.display()),
-            ));
-        }
-        Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
-    }
-
-    /// The path this is, in a store that can be read.
-    pub(crate) fn path(&self) -> Result<&Path> {
+    pub(crate) async fn new_object(&self, at: &StoreArgs) -> Result<Object> {
         match self {
-            Self::File(path) => Ok(path),
-            Self::Discard => {
-                Err(Failure::new(ErrorKind::InvalidInput, "`discard:` keeps nothing: it is only for `put`, to measure"))
+            Self::File(path) => {
+                let (dir, key) = split(path)?;
+                if path.is_dir() {
+                    return Err(Failure::new(
+                        ErrorKind::InvalidInput,
+                        format!("{0} is a directory: name the object in it, such as {0}/NAME", path.display()),
+                    ));
+                }
+                Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
             }
+            Self::Remote(_) => self.object(at).await,
+            Self::Discard => Ok(Object { store: Arc::new(DiscardStore::new()), key: "discarded".parse()? }),
         }
     }
 }
 
-/// The store a ledger or a listing means by `url`.
-pub(crate) fn open(url: &str) -> Result<Arc<dyn MultipartStore>> {
+impl Remote {
+    /// The store this is in.
+    pub(crate) async fn store(&self, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+        match self.scheme {
+            Scheme::S3 => open_s3(&format!("s3://{}", self.bucket), at).await,
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+async fn open_s3(url: &str, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    let mut builder: sealift::store::s3::S3Builder = url.parse()?;
+    if let Some(endpoint) = &at.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some(region) = &at.region {
+        builder = builder.region(region);
+    }
+    if let Some(profile) = &at.profile {
+        builder = builder.profile(profile);
+    }
+    Ok(Arc::new(builder.build().await?))
+}
+
+#[cfg(not(feature = "s3"))]
+async fn open_s3(_: &str, _: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    let message = "this program was built without S3";
+    Err(Failure::new(ErrorKind::InvalidInput, message).hint("build it with `--features s3`"))
+}
+
+pub(crate) fn keeps_nothing() -> Failure {
+    Failure::new(ErrorKind::InvalidInput, "`discard:` keeps nothing: it is only for `put`, to measure")
+}
+
+/// The store a ledger means by `url`.
+pub(crate) async fn open(url: &str, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    if url.starts_with("s3://") {
+        return open_s3(url, at).await;
+    }
     let location: Location = url.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))?;
-    Ok(Arc::new(DirStore::open(location.path()?)?))
+    match location {
+        Location::File(dir) => Ok(Arc::new(DirStore::open(dir)?)),
+        Location::Remote(remote) => remote.store(at).await,
+        Location::Discard => Err(keeps_nothing()),
+    }
 }
 
 /// What a user would write for the object `key` of that store.
 pub(crate) fn object_url(store: &str, key: &str) -> String {
+    // How a store of a cloud is reached, its URL says in a query.
+    let store = if store.starts_with("file:") { store } else { store.split('?').next().unwrap_or(store) };
     match store.parse() {
         Ok(Location::File(dir)) => dir.join(key).display().to_string(),
         _ => format!("{}/{key}", store.trim_end_matches('/')),
     }
+}
+
+/// The key of an object, and not of what is a folder to those who look at the bucket.
+fn object_key(remote: &Remote) -> Result<ObjectKey> {
+    if remote.key.is_empty() || remote.key.ends_with('/') {
+        let message = format!("{remote} names no object: end it with the object's name");
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(remote.key.parse()?)
 }
 
 /// Directory and name.

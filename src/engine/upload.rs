@@ -36,6 +36,12 @@ pub struct UploadOptions {
     pub bind: bool,
     /// The caller's own metadata, stored in the clear. No name may begin with `sealift-`.
     pub metadata: BTreeMap<String, String>,
+    /// Media type that the store shows for the object. Stored in the clear; says more of the plaintext than the sealed bytes do.
+    pub content_type: Option<String>,
+    /// The store's name for how it keeps the object, where it has several.
+    pub storage_class: Option<String>,
+    /// Tags for the store's own rules and bills, where it has them. Stored in the clear.
+    pub tags: BTreeMap<String, String>,
     /// Whether an object that is there may be replaced.
     pub condition: PutCondition,
     /// Directory of the upload ledgers. Without one, or with a source that can be read only once, nothing can be resumed.
@@ -61,6 +67,9 @@ impl Default for UploadOptions {
             context: EncryptionContext::default(),
             bind: false,
             metadata: BTreeMap::new(),
+            content_type: None,
+            storage_class: None,
+            tags: BTreeMap::new(),
             condition: PutCondition::None,
             ledger: None,
             on_failure: OnCancel::KeepForResume,
@@ -203,7 +212,12 @@ impl Engine {
         let object = Object {
             store,
             key,
-            properties: Properties { metadata, ..Properties::default() },
+            properties: Properties {
+                metadata,
+                content_type: options.content_type,
+                storage_class: options.storage_class,
+                tags: options.tags,
+            },
             condition: options.condition,
             envelope,
         };

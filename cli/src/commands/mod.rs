@@ -11,7 +11,7 @@ mod uploads;
 use sealift::Engine;
 use sealift::engine::Reader;
 
-use crate::args::{Cli, Command, EngineArgs, ReaderKeys};
+use crate::args::{Cli, Command, EngineArgs, ReaderKeys, StoreArgs};
 use crate::exit::Result;
 use crate::home::Home;
 use crate::url::Location;
@@ -48,9 +48,9 @@ impl EngineArgs {
 }
 
 /// Opens an object for reading.
-async fn open(engine: &Engine, url: &Location, keys: &ReaderKeys) -> Result<Reader> {
+async fn open(engine: &Engine, url: &Location, at: &StoreArgs, keys: &ReaderKeys) -> Result<Reader> {
     let demands = keys.demands()?;
-    let object = url.object()?;
+    let object = url.object(at).await?;
     let trusted = keys.keys.trusted(&Home::find()?)?;
     engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))
 }

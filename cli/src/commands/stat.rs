@@ -39,7 +39,7 @@ struct Report {
 
 pub(crate) async fn stat(args: Stat) -> Result {
     let demands = args.keys.demands()?;
-    let object = args.url.object()?;
+    let object = args.url.object(&args.store).await?;
     let trusted = args.keys.keys.trusted(&Home::find()?)?;
     let engine = small_engine()?;
     let url = args.url.to_string();
@@ -137,7 +137,7 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     let engine = args.engine.engine()?;
     let bar = args.output.bar(verbose);
     let work = async {
-        let object = args.url.object()?;
+        let object = args.url.object(&args.store).await?;
         let trusted = args.keys.keys.trusted(&Home::find()?)?;
         let bucket = object.store.bucket().to_owned();
         let opened = engine.open(object.store, object.key.clone(), &trusted.keys, &demands).await;

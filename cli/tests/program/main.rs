@@ -7,4 +7,9 @@ mod documentation;
 mod interrupted;
 mod keys;
 mod objects;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+#[path = "../../../tests/support/server.rs"]
+mod server;
 mod support;

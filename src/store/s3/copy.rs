@@ -234,11 +234,14 @@ impl Copy<'_> {
 
 /// The pieces of a copy of `len` bytes: as many as there may be, or fewer.
 fn pieces(len: u64) -> Result<Vec<(PartNumber, Range<u64>)>> {
+    let too_long = || Error::new(ErrorKind::LimitExceeded, format!("{len} bytes are more than S3 copies"));
     let piece = PIECE.max(len.div_ceil(u64::from(PartNumber::MAX.get())));
+    if piece > MAX_PART {
+        return Err(too_long());
+    }
     let mut pieces = Vec::new();
     let (mut start, mut number) = (0, Some(PartNumber::MIN));
     while start < len {
-        let too_long = || Error::new(ErrorKind::LimitExceeded, format!("{len} bytes are more than S3 copies"));
         let this = number.ok_or_else(too_long)?;
         let end = start.saturating_add(piece).min(len);
         pieces.push((this, start..end));
@@ -253,12 +256,13 @@ mod tests {
 
     #[test]
     fn pieces_cover_all_of_it_within_the_limits() {
-        for len in [MAX_PART + 1, PIECE * 20, PIECE * 20 + 1, 50 << 40] {
+        for len in [MAX_PART + 1, PIECE * 20, PIECE * 20 + 1, 48 << 40] {
             let pieces = pieces(len).unwrap();
             assert!(pieces.len() <= 10_000);
             assert!(pieces.iter().all(|(_, range)| range.end - range.start <= MAX_PART));
             assert!(pieces.windows(2).all(|two| two[0].1.end == two[1].1.start && two[0].0.next() == Some(two[1].0)));
             assert_eq!((pieces[0].1.start, pieces.last().unwrap().1.end), (0, len));
         }
+        assert_eq!(pieces(u64::MAX).unwrap_err().kind(), ErrorKind::LimitExceeded);
     }
 }
