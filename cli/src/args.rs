@@ -52,6 +52,11 @@ URLs:
 
 const URLS: &str = urls!();
 
+// Below the macro, which it uses.
+mod rewrap;
+
+pub(crate) use rewrap::Rewrap;
+
 const PUT: &str = concat!(
     "\
 Examples:
@@ -122,6 +127,7 @@ pub(crate) enum Command {
     /// Works like `cp` followed by `rm`.
     #[command(after_help = URLS)]
     Mv(Copy),
+    Rewrap(Rewrap),
     /// List, resume and abort interrupted uploads
     #[command(subcommand, arg_required_else_help = true)]
     Uploads(Uploads),

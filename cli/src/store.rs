@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::{Stream, TryStreamExt as _};
 use sealift::store::{DirStore, DiscardStore, MultipartStore};
 use sealift::{Error, ErrorKind, ObjectKey};
 
@@ -16,7 +17,40 @@ pub(crate) struct Object {
     pub(crate) key: ObjectKey,
 }
 
+/// A directory, for what is done to all objects in it and below.
+pub(crate) struct Below {
+    dir: PathBuf,
+    store: DirStore,
+}
+
+impl Below {
+    pub(crate) fn list(&self) -> impl Stream<Item = Result<ObjectKey, Error>> {
+        self.store.list("").map_ok(|listed| listed.key)
+    }
+
+    /// What a user would write for a listed object, and the object as it would be for that.
+    pub(crate) fn object(&self, key: ObjectKey) -> (String, Result<Object, Error>) {
+        let path = self.dir.join(key.as_str());
+        // What is bound to its name is bound to the last segment, in the store that is its directory.
+        let object = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            (Some(dir), Some(name)) => DirStore::open(dir)
+                .and_then(|store| Ok(Object { store: Arc::new(store) as Arc<dyn MultipartStore>, key: name.parse()? })),
+            _ => Ok(Object { store: Arc::new(self.store.clone()) as Arc<dyn MultipartStore>, key }),
+        };
+        (path.display().to_string(), object)
+    }
+}
+
 impl Location {
+    /// The directory here.
+    pub(crate) fn below(&self) -> Result<Below> {
+        let dir = self.path()?.to_owned();
+        if !dir.is_dir() {
+            return Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())));
+        }
+        Ok(Below { store: DirStore::open(&dir)?, dir })
+    }
+
     /// The object here, to be read.
     pub(crate) async fn object(&self, at: &StoreArgs) -> Result<Object> {
         match self {

@@ -1,5 +1,7 @@
 //! What every store must do, as one function that each adapter's tests call.
 
+mod metadata;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -33,6 +35,9 @@ pub async fn check(store: &dyn MultipartStore) {
     t.conditions().await;
     t.failing_payloads().await;
     t.copies().await;
+    t.replaced_metadata().await;
+    t.metadata_replaced_twice_at_once().await;
+    t.a_read_goes_on_or_fails_while_metadata_is_replaced().await;
     t.listings().await;
     for places in [Offsets::Known, Offsets::Unknown] {
         t.uploads(places).await;

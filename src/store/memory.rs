@@ -384,6 +384,25 @@ impl MultipartStore for MemoryStore {
         })
     }
 
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let properties = Properties { metadata: metadata.clone() };
+            self.check_properties(&properties)?;
+            let mut state = self.state();
+            let object = state.object(key)?;
+            if object.etag != *if_match {
+                return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
+            }
+            let segments = object.segments.clone();
+            state.publish(key, segments, properties, PutCondition::None)
+        })
+    }
+
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         let state = self.state();
         let objects: Vec<_> = state

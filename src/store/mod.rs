@@ -136,6 +136,15 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>>;
 
+    /// Replaces the user metadata of the object whose ETag is `if_match`, and leaves its body and all else it has as they are. Returns its
+    /// ETag from then on. Another ETag is [`ErrorKind::Changed`].
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
     /// The objects whose keys begin with `prefix`, ascending by key.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>>;
 }

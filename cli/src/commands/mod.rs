@@ -5,6 +5,7 @@ mod get;
 mod kms;
 mod objects;
 mod put;
+mod rewrap;
 mod stat;
 mod uploads;
 
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Rm(args) => objects::rm(args).await,
         Command::Cp(args) => objects::cp(args).await,
         Command::Mv(args) => objects::mv(args).await,
+        Command::Rewrap(args) => Box::pin(rewrap::rewrap(args, verbose)).await,
         Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
         Command::Kms(command) => kms::run(command),
