@@ -15,7 +15,6 @@ use sealift::engine::{
     Cancel, OnCancel, PendingUpload, Progress, ReadOptions, Reader, ResumeOptions, UploadOptions, Uploaded,
     list_uploads,
 };
-use sealift::kms::Kms as _;
 use sealift::kms::key_file::KeyFile;
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
 use sealift::source::{BytesSource, FileSource, PartSource};
@@ -279,8 +278,8 @@ async fn sealed_on(server: &Server) {
     let pending = PendingUpload::open(&ledgers, &entry.id).unwrap();
     assert_eq!(pending.store_url(), store.url());
     let source = Box::new(FileSource::open(&file).unwrap());
-    let resumed =
-        world.engine.resume(pending, Arc::new(store.clone()), source, &world.trusted(), ResumeOptions::default());
+    let (shared, trusted) = (Arc::new(store.clone()), world.trusted());
+    let resumed = world.engine.resume(pending, shared, source, &trusted, ResumeOptions::default());
     assert_eq!(resumed.await.unwrap().plain_len, 32 * MIB);
     assert!(world.read(&store).await == plain, "what was resumed is not what comes back");
     assert_eq!(store.list_uploads("").await.unwrap(), []);

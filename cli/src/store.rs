@@ -17,38 +17,52 @@ pub(crate) struct Object {
     pub(crate) key: ObjectKey,
 }
 
-/// A directory, for what is done to all objects in it and below.
-pub(crate) struct Below {
-    dir: PathBuf,
-    store: DirStore,
+/// A directory or a part of a bucket, for what is done to all objects in it and below.
+pub(crate) enum Below {
+    Dir { dir: PathBuf, store: DirStore },
+    Remote { remote: Remote, store: Arc<dyn MultipartStore> },
 }
 
 impl Below {
     pub(crate) fn list(&self) -> impl Stream<Item = Result<ObjectKey, Error>> {
-        self.store.list("").map_ok(|listed| listed.key)
+        let listed = match self {
+            Self::Dir { store, .. } => store.list(""),
+            Self::Remote { remote, store } => store.list(&remote.key),
+        };
+        listed.map_ok(|listed| listed.key)
     }
 
     /// What a user would write for a listed object, and the object as it would be for that.
     pub(crate) fn object(&self, key: ObjectKey) -> (String, Result<Object, Error>) {
-        let path = self.dir.join(key.as_str());
+        let (dir, store) = match self {
+            Self::Dir { dir, store } => (dir, store),
+            Self::Remote { remote, store } => {
+                let url = Remote { key: key.to_string(), ..remote.clone() }.to_string();
+                return (url, Ok(Object { store: Arc::clone(store), key }));
+            }
+        };
+        let path = dir.join(key.as_str());
         // What is bound to its name is bound to the last segment, in the store that is its directory.
         let object = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
             (Some(dir), Some(name)) => DirStore::open(dir)
                 .and_then(|store| Ok(Object { store: Arc::new(store) as Arc<dyn MultipartStore>, key: name.parse()? })),
-            _ => Ok(Object { store: Arc::new(self.store.clone()) as Arc<dyn MultipartStore>, key }),
+            _ => Ok(Object { store: Arc::new(store.clone()) as Arc<dyn MultipartStore>, key }),
         };
         (path.display().to_string(), object)
     }
 }
 
 impl Location {
-    /// The directory here.
-    pub(crate) fn below(&self) -> Result<Below> {
-        let dir = self.path()?.to_owned();
-        if !dir.is_dir() {
-            return Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())));
+    /// The directory here, or what is below this name in a bucket.
+    pub(crate) async fn below(&self, at: &StoreArgs) -> Result<Below> {
+        match self {
+            Self::File(dir) if dir.is_dir() => Ok(Below::Dir { store: DirStore::open(dir)?, dir: dir.clone() }),
+            Self::File(dir) => {
+                Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())))
+            }
+            Self::Remote(remote) => Ok(Below::Remote { remote: remote.as_folder(), store: remote.store(at).await? }),
+            Self::Discard => Err(keeps_nothing()),
         }
-        Ok(Below { store: DirStore::open(&dir)?, dir })
     }
 
     /// The object here, to be read.
@@ -86,6 +100,15 @@ impl Location {
 }
 
 impl Remote {
+    /// The same as the beginning of the keys below it.
+    pub(crate) fn as_folder(&self) -> Self {
+        let mut folder = self.clone();
+        if !folder.key.is_empty() && !folder.key.ends_with('/') {
+            folder.key.push('/');
+        }
+        folder
+    }
+
     /// The store this is in.
     pub(crate) async fn store(&self, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
         match self.scheme {

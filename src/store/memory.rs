@@ -391,10 +391,10 @@ impl MultipartStore for MemoryStore {
         if_match: &'a ETag,
     ) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(async move {
-            let properties = Properties { metadata: metadata.clone() };
-            self.check_properties(&properties)?;
             let mut state = self.state();
             let object = state.object(key)?;
+            let properties = Properties { metadata: metadata.clone(), ..object.properties.clone() };
+            self.check_properties(&properties)?;
             if object.etag != *if_match {
                 return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
             }

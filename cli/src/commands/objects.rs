@@ -50,8 +50,7 @@ async fn one(url: &Location, at: &StoreArgs) -> Result<Listed> {
 async fn below(remote: &Remote, at: &StoreArgs) -> Result<Vec<Listed>> {
     let store = remote.store(at).await?;
     let is_folder = remote.key.is_empty() || remote.key.ends_with('/');
-    let prefix = if is_folder { remote.key.clone() } else { format!("{}/", remote.key) };
-    let mut listed: Vec<Listed> = store.list(&prefix).map_ok(Listed::from).try_collect().await?;
+    let mut listed: Vec<Listed> = store.list(&remote.as_folder().key).map_ok(Listed::from).try_collect().await?;
     if !is_folder {
         match one(&Location::Remote(remote.clone()), at).await {
             Ok(object) => listed.insert(0, object),

@@ -87,27 +87,6 @@ impl S3Store {
         S3Builder::new(bucket)
     }
 
-    /// Replaces an object's user metadata, all of it, if the object is still the one with this ETag. Its bytes, its other properties and
-    /// its tags stay. Returns the new ETag.
-    ///
-    /// This is a copy of the object onto itself (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>), and above
-    /// 5 GiB a multipart copy: whoever reads meanwhile sees the old object or the new one.
-    ///
-    /// # Errors
-    /// [`Changed`](crate::ErrorKind::Changed) if the object is another one, [`NotFound`](crate::ErrorKind::NotFound) if there is none.
-    ///
-    /// # Cancellation
-    /// The old object or the new one is there; above 5 GiB an upload may be left that [`list_uploads`](MultipartStore::list_uploads)
-    /// shows.
-    pub fn replace_metadata<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        metadata: &'a BTreeMap<String, String>,
-        if_match: &'a ETag,
-    ) -> BoxFuture<'a, Result<ETag>> {
-        Box::pin(copy::replace_metadata(self, key, metadata, if_match))
-    }
-
     /// Sends a request that can be sent again, once more if the first was refused because of this machine's clock.
     async fn send<T, E, F>(&self, request: &Request, allowed: Duration, make: impl Fn() -> F) -> Result<T>
     where
@@ -228,6 +207,20 @@ impl MultipartStore for S3Store {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(copy::copy(self, from, to, condition))
+    }
+
+    /// Replaces the user metadata of the object whose ETag is `if_match`, by a copy of it onto itself: content headers, storage class,
+    /// server-side encryption and tags stay. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+    ///
+    /// S3's ETags are made of the body alone. So of two that replace metadata at once the later wins, and both succeed; a body that was
+    /// replaced is noticed. Above 5 GiB it is a multipart copy; if that is dropped, an upload may be left.
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(copy::replace_metadata(self, key, metadata, if_match))
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
