@@ -118,7 +118,7 @@ async fn store(server: &OssServer, signature: SignatureVersion) -> Vec<Request> 
     let key = |name: &str| name.parse::<ObjectKey>().unwrap();
     let held = |bytes: Vec<u8>| Payload::held(vec![bytes.into()]);
     let (name, copy, large) = (key("dir/ä b+c"), key("dir/copy"), key("dir/large"));
-    let properties = Properties { metadata: [("name".to_owned(), "value".to_owned())].into() };
+    let properties = Properties { metadata: [("name".to_owned(), "value".to_owned())].into(), ..Properties::default() };
     let body: Vec<u8> = (0..2560).map(|i| i as u8).collect();
 
     let etag = store.put_object(&name, held(body), &properties, PutCondition::IfNotExists).await.unwrap();

@@ -17,8 +17,13 @@ use crate::output;
 
 /// Whom `put` seals for. Makes the key store on first use, unless only key files or other keys are named.
 pub(crate) fn recipients(args: &Put, home: &Home) -> Result<Vec<Recipient>> {
+    recipients_named(&args.kms_key, &args.key_file, home)
+}
+
+/// The recipients that are named so, as `put` understands it; where none is, the default key.
+pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &Home) -> Result<Vec<Recipient>> {
     let default = [LocalKms::DEFAULT_ALIAS.to_owned()];
-    let local = match (args.kms_key.as_slice(), args.key_file.as_slice()) {
+    let local = match (kms_key, key_file) {
         ([], []) => &default,
         (named, _) => named,
     };
@@ -32,7 +37,7 @@ pub(crate) fn recipients(args: &Put, home: &Home) -> Result<Vec<Recipient>> {
         };
         recipients.extend(local.iter().map(|key| Recipient { kms: Arc::clone(&kms), key: key.clone() }));
     }
-    for path in &args.key_file {
+    for path in key_file {
         let kms = read_key_file(path)?;
         let key = kms.id().to_owned();
         recipients.push(Recipient { kms: Arc::new(kms), key });
@@ -45,6 +50,8 @@ pub(crate) struct TrustedByUser {
     pub(crate) keys: Trusted,
     local: Option<String>,
     named_key_files: bool,
+    /// What names further key files on this command line.
+    pub(crate) key_file_flag: &'static str,
 }
 
 impl Keys {
@@ -69,7 +76,12 @@ impl Keys {
             let only = TrustedKeys::Only(vec![kms.id().to_owned()]);
             services.push((Arc::new(kms), only));
         }
-        Ok(TrustedByUser { keys: Trusted::new(services), local, named_key_files: !self.key_file.is_empty() })
+        Ok(TrustedByUser {
+            keys: Trusted::new(services),
+            local,
+            named_key_files: !self.key_file.is_empty(),
+            key_file_flag: "--key-file",
+        })
     }
 
     fn local_keys(&self, kms: &LocalKms) -> Result<TrustedKeys> {
@@ -105,8 +117,8 @@ impl TrustedByUser {
                     .hint("if there is a backup of the key store it was sealed with: sealift kms import-backup FILE");
             }
             return failure.hint(match self.named_key_files {
-                true => "if it was sealed for a key file, that is not among those given",
-                false => "if it was sealed for a key file: --key-file FILE",
+                true => "if it was sealed for a key file, that is not among those given".to_owned(),
+                false => format!("if it was sealed for a key file: {} FILE", self.key_file_flag),
             });
         }
         failure.hint_if(

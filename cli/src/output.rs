@@ -50,6 +50,13 @@ impl Output {
         // Log lines would tear the bar apart.
         Bar::new(!self.quiet && !self.json.json && verbose == 0 && io::stderr().is_terminal())
     }
+
+    /// A bar that counts objects.
+    pub(crate) fn counter(&self, verbose: u8) -> Bar {
+        let bar = self.bar(verbose);
+        bar.bar.set_style(style("{spinner} {human_pos} objects  {per_sec}  {elapsed}"));
+        bar
+    }
 }
 
 /// A progress bar on a terminal; nothing elsewhere. Gone when dropped.
@@ -83,6 +90,11 @@ impl Bar {
             }
             bar.set_position(progress.done);
         }))
+    }
+
+    /// One object more.
+    pub(crate) fn count(&self) {
+        self.bar.inc(1);
     }
 
     /// Ends it; how long it took.

@@ -40,6 +40,14 @@ impl DataKey {
         fits.then_some(key).ok_or_else(|| Error::new(ErrorKind::Authentication, "a data key is exactly 32 bytes"))
     }
 
+    /// A second copy of the key, wiped as the first is.
+    ///
+    /// For the cache of unwrapped keys alone, which hands out one and keeps one. It has no `Clone`, so that elsewhere a copy is never made
+    /// by the way.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self(Box::new(*self.0))
+    }
+
     /// The key's bytes, for whoever wraps it or hands it over on purpose. Handle them as what they are.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {

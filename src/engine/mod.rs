@@ -11,6 +11,7 @@ mod driver;
 mod ledger;
 mod read;
 mod reader_io;
+mod rewrap;
 mod seal;
 mod slab;
 mod stream;
@@ -21,6 +22,7 @@ pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
 pub use read::{GetOptions, ReadOptions, Reader, Verified};
 pub use reader_io::ObjectReader;
+pub use rewrap::{CmkId, Remove, RewrapOptions, RewrapOutcome, Rewrapped};
 pub use upload::{ResumeOptions, UploadOptions, Uploaded};
 
 use crate::crypto::{Backend, SEALED_STRIPE, STRIPE};

@@ -16,7 +16,7 @@ use super::buffers::Buffer;
 use super::control::{Meter, ProgressCallback};
 use super::workers::{BLOCK, Gather, Scratch};
 use super::{Engine, Shared};
-use crate::crypto::{CHUNK, Crc64, DataKey, HEADER, Opener, SEALED_CHUNK, SEALED_STRIPE, STRIPE_CHUNKS};
+use crate::crypto::{Backend, CHUNK, Crc64, DataKey, HEADER, Opener, SEALED_CHUNK, SEALED_STRIPE, STRIPE_CHUNKS};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::format::{Envelope, Layout, Manifest, Piece, TAIL_READ, context, trailer};
 use crate::kms::recipients::Trusted;
@@ -100,42 +100,10 @@ impl Engine {
         options: &ReadOptions,
     ) -> Result<Reader> {
         let found = fetch_tail(store.as_ref(), &key).await?;
-        let envelope = &found.envelope;
-        if options.bound && !envelope.is_bound() {
-            return Err(Error::new(
-                ErrorKind::Authentication,
-                format!("{key} is not bound to its name, as was demanded"),
-            ));
-        }
-        if options.context.pairs().any(|(name, value)| envelope.context().get(name) != Some(value)) {
-            return Err(Error::new(
-                ErrorKind::Authentication,
-                format!("{key} was not sealed with the encryption context that was demanded"),
-            ));
-        }
-        let trailer = found.trailer(store.as_ref(), &key).await?;
-        let bound_to = envelope.is_bound().then(|| (store.bucket(), key.as_str()));
-        let kms_context = Envelope::kms_context(envelope.object_id(), envelope.context(), bound_to);
-        let mut manifest = None;
-        let backend = self.backend();
-        let unwrapped = trusted
-            .unwrap(envelope.data_keys(), &kms_context, |data_key| {
-                let opened = trailer::open(backend, data_key, envelope.object_id(), &trailer, found.info.len);
-                // A trailer that opens, and is wrong inside, is this object's: no other key will make it right.
-                let is_the_key = !matches!(&opened, Err(e) if e.kind() == ErrorKind::Authentication);
-                manifest = Some(opened);
-                is_the_key
-            })
-            .await;
-        let named = |e: Error| e.while_doing(format_args!("opening {key}"));
-        let (data_key, recipient) = unwrapped.map_err(|e| match (e.kind(), envelope.is_bound()) {
-            (ErrorKind::Authentication, true) => {
-                named(e.while_doing("it is bound to the name it was put under, and does not open under another"))
-            }
-            _ => named(e),
-        })?;
-        let missing = || Err(Error::new(ErrorKind::Internal, "a data key was taken unchecked"));
-        let manifest = manifest.unwrap_or_else(missing).map_err(named)?;
+        options.check(&key, &found.envelope)?;
+        let data_keys = found.envelope.data_keys();
+        let Unlocked { data_key, recipient, manifest } =
+            found.unlock(self.backend(), store.as_ref(), &key, trusted, data_keys).await?;
         let layout = Layout::new(&manifest);
         let openers = layout.parts().iter().map(|_| OnceLock::new()).collect();
         let Tail { info, envelope, .. } = found;
@@ -162,27 +130,55 @@ pub(crate) struct Tail {
     bytes: Vec<u8>,
 }
 
+/// A data key that opens the object, who unwrapped it, and what it opened.
+pub(crate) struct Unlocked {
+    pub(crate) data_key: DataKey,
+    /// Index into the data keys that were to be tried.
+    pub(crate) recipient: usize,
+    pub(crate) manifest: Manifest,
+}
+
+impl ReadOptions {
+    pub(crate) fn check(&self, key: &ObjectKey, envelope: &Envelope) -> Result<()> {
+        if self.bound && !envelope.is_bound() {
+            return Err(Error::new(
+                ErrorKind::Authentication,
+                format!("{key} is not bound to its name, as was demanded"),
+            ));
+        }
+        if self.context.pairs().any(|(name, value)| envelope.context().get(name) != Some(value)) {
+            return Err(Error::new(
+                ErrorKind::Authentication,
+                format!("{key} was not sealed with the encryption context that was demanded"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The envelope of the object that `info` describes.
+pub(crate) fn envelope_of(store: &dyn MultipartStore, key: &ObjectKey, info: &ObjectInfo) -> Result<Envelope> {
+    Envelope::from_metadata(&info.properties.metadata).map_err(|e| {
+        if e.kind() != ErrorKind::NotSealed {
+            return e.while_doing(key);
+        }
+        let place = store.metadata_place(key).map_or_else(String::new, |place| format!(" (looked for {place})"));
+        let why = "has no envelope: it was not sealed by Sealift, or its metadata was lost";
+        Error::new(ErrorKind::NotSealed, format!("{key} {why}{place}"))
+    })
+}
+
 /// Fetches the last bytes of an object with its metadata.
 pub(crate) async fn fetch_tail(store: &dyn MultipartStore, key: &ObjectKey) -> Result<Tail> {
-    let envelope_of = |info: &ObjectInfo| {
-        Envelope::from_metadata(&info.properties.metadata).map_err(|e| {
-            if e.kind() != ErrorKind::NotSealed {
-                return e.while_doing(key);
-            }
-            let place = store.metadata_place(key).map_or_else(String::new, |place| format!(" (looked for {place})"));
-            let why = "has no envelope: it was not sealed by Sealift, or its metadata was lost";
-            Error::new(ErrorKind::NotSealed, format!("{key} {why}{place}"))
-        })
-    };
     let got = match store.get(key, Some(ByteRange::Suffix(TAIL_READ)), None).await {
         // An empty body has no last bytes. A sealed object is never empty.
         Err(e) if e.kind() == ErrorKind::RangeNotSatisfiable => {
-            envelope_of(&store.head(key).await?)?;
+            envelope_of(store, key, &store.head(key).await?)?;
             return Err(Error::new(ErrorKind::Malformed, format!("{key} has an envelope, and no body")));
         }
         got => got?,
     };
-    let envelope = envelope_of(&got.info)?;
+    let envelope = envelope_of(store, key, &got.info)?;
     let end = got.info.len;
     if got.range != (end.saturating_sub(TAIL_READ)..end) {
         return Err(unexpected_range(key));
@@ -197,6 +193,49 @@ pub(crate) async fn fetch_tail(store: &dyn MultipartStore, key: &ObjectKey) -> R
 }
 
 impl Tail {
+    /// The encryption context that the object's data keys are wrapped with.
+    pub(crate) fn kms_context(&self, store: &dyn MultipartStore, key: &ObjectKey) -> EncryptionContext {
+        let bound_to = self.envelope.is_bound().then(|| (store.bucket(), key.as_str()));
+        Envelope::kms_context(self.envelope.object_id(), self.envelope.context(), bound_to)
+    }
+
+    /// Unwraps the object's data key by the first of `data_keys` that is trusted and whose data key opens the trailer.
+    pub(crate) async fn unlock(
+        &self,
+        backend: Backend,
+        store: &dyn MultipartStore,
+        key: &ObjectKey,
+        trusted: &Trusted,
+        data_keys: &[WrappedKey],
+    ) -> Result<Unlocked> {
+        let trailer = self.trailer(store, key).await?;
+        let mut manifest = None;
+        let unwrapped = trusted
+            .unwrap(data_keys, &self.kms_context(store, key), |data_key| {
+                let opened = trailer::open(backend, data_key, self.envelope.object_id(), &trailer, self.info.len);
+                // A trailer that opens, and is wrong inside, is this object's: no other key will make it right.
+                let is_the_key = !matches!(&opened, Err(e) if e.kind() == ErrorKind::Authentication);
+                manifest = Some(opened);
+                is_the_key
+            })
+            .await;
+        let named = |e: Error| e.while_doing(format_args!("opening {key}"));
+        let (data_key, recipient) = unwrapped.map_err(|e| match (e.kind(), self.envelope.is_bound()) {
+            (ErrorKind::Authentication, true) => {
+                named(e.while_doing("it is bound to the name it was put under, and does not open under another"))
+            }
+            _ => named(e),
+        })?;
+        let missing = || Err(Error::new(ErrorKind::Internal, "a data key was taken unchecked"));
+        let manifest = manifest.unwrap_or_else(missing).map_err(named)?;
+        Ok(Unlocked { data_key, recipient, manifest })
+    }
+
+    /// Whether the body that `other` was read from is this one, as far as its length and end tell.
+    pub(crate) fn ends_like(&self, other: &Self) -> bool {
+        self.info.len == other.info.len && self.bytes == other.bytes
+    }
+
     /// The whole trailer, fetched if it is longer than the tail.
     pub(crate) async fn trailer(&self, store: &dyn MultipartStore, key: &ObjectKey) -> Result<Vec<u8>> {
         let named = |e: Error| e.while_doing(key);

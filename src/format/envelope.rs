@@ -196,6 +196,11 @@ pub fn check_own_metadata(own: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
+/// What of an object's user metadata is its owner's: all but the envelope.
+pub(crate) fn own_metadata(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    all.iter().filter(|(name, _)| !is_reserved(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 fn is_reserved(name: &str) -> bool {
     name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }

@@ -24,8 +24,8 @@ mod manifest;
 #[allow(clippy::arithmetic_side_effects)]
 mod test_vectors;
 
-pub(crate) use envelope::MAX_RECIPIENTS;
 pub use envelope::{Envelope, check_metadata, check_own_metadata};
+pub(crate) use envelope::{MAX_RECIPIENTS, own_metadata};
 pub use layout::{Layout, PartLayout, Piece};
 pub use manifest::{MAX_PART_PLAIN, Manifest, ManifestPart};
 

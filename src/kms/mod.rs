@@ -5,6 +5,7 @@
 
 #[cfg(feature = "backup")]
 pub mod backup;
+pub mod cache;
 pub mod key_file;
 pub mod local;
 pub mod recipients;

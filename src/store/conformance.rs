@@ -1,5 +1,7 @@
 //! What every store must do, as one function that each adapter's tests call.
 
+mod metadata;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -33,6 +35,9 @@ pub async fn check(store: &dyn MultipartStore) {
     t.conditions().await;
     t.failing_payloads().await;
     t.copies().await;
+    t.replaced_metadata().await;
+    t.metadata_replaced_twice_at_once().await;
+    t.a_read_goes_on_or_fails_while_metadata_is_replaced().await;
     t.listings().await;
     for places in [Offsets::Known, Offsets::Unknown] {
         t.uploads(places).await;
@@ -97,7 +102,8 @@ fn number(n: u32) -> PartNumber {
 }
 
 fn metadata(pairs: &[(&str, &str)]) -> Properties {
-    Properties { metadata: pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect() }
+    let metadata = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Properties { metadata, ..Properties::default() }
 }
 
 #[track_caller]
@@ -216,6 +222,8 @@ impl Test<'_> {
             metadata(&[("a", "b")]),
             metadata(&[("sealift-format", "1"), ("sealift-data-keys", r#"[{"kms":"local","key":"k","blob":"Zm9v"}]"#)]),
             metadata(&[("empty", ""), ("long", &"x".repeat(1500))]),
+            Properties { content_type: Some("text/x-sealed; charset=utf-8".to_owned()), ..metadata(&[("a", "b")]) },
+            metadata(&[]),
         ] {
             // Replaced as a whole: none of the last object's remain.
             self.put(&key, &body, &properties).await;
@@ -347,7 +355,8 @@ impl Test<'_> {
     async fn copies(&self) {
         let (from, to) = (self.key("copy/from"), self.key("copied/to/there"));
         refused(self.store.copy(&from, &to, PutCondition::None).await, ErrorKind::NotFound, "copy of no object");
-        let (body, properties) = (bytes(3, 200_000), metadata(&[("a", "b")]));
+        let body = bytes(3, 200_000);
+        let properties = Properties { content_type: Some("text/plain".to_owned()), ..metadata(&[("a", "b")]) };
         self.put(&from, &body, &properties).await;
         ok(self.store.copy(&from, &to, PutCondition::IfNotExists).await, "copy");
         self.holds(&to, &body, &properties).await;
@@ -388,7 +397,7 @@ impl Test<'_> {
 
     async fn uploads(&self, places: Offsets) {
         let key = self.key(&format!("uploads/{places:?}"));
-        let properties = metadata(&[("a", "upload")]);
+        let properties = Properties { content_type: Some("text/plain".to_owned()), ..metadata(&[("a", "upload")]) };
         let n = self.part_len;
         let parts = [(1, bytes(1, n)), (2, bytes(2, n)), (3, bytes(3, 7))];
         let upload = self.initiate(&key, &properties).await;

@@ -1,5 +1,6 @@
 //! A store that counts and drops what it is given: for measuring.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures::future::{self, BoxFuture, FutureExt as _};
@@ -160,6 +161,15 @@ impl MultipartStore for DiscardStore {
         _condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
         Self::nothing(from)
+    }
+
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        _metadata: &'a BTreeMap<String, String>,
+        _if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Self::nothing(key)
     }
 
     fn list<'a>(&'a self, _prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {

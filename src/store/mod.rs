@@ -6,6 +6,8 @@ mod discard;
 mod memory;
 #[cfg(feature = "oss")]
 pub mod oss;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +26,10 @@ use crate::types::{Attempt, ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 pub use dir::DirStore;
 pub use discard::DiscardStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "oss")]
+pub use oss::OssStore;
+#[cfg(feature = "s3")]
+pub use s3::S3Store;
 
 /// What a store allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +140,15 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>>;
 
+    /// Replaces the user metadata of the object whose ETag is `if_match`, and leaves its body and all else it has as they are. Returns its
+    /// ETag from then on. Another ETag is [`ErrorKind::Changed`].
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>>;
+
     /// The objects whose keys begin with `prefix`, ascending by key.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>>;
 }
@@ -152,6 +167,24 @@ pub struct Upload {
 pub struct Properties {
     /// User metadata: names in lower case, without the store's prefix. Stored in the clear.
     pub metadata: BTreeMap<String, String>,
+    /// Its media type. `None` is `application/octet-stream`, and nothing more than that is known of sealed bytes.
+    pub content_type: Option<String>,
+    /// The store's name for how it keeps the object. `None` is the store's default. A store without such classes refuses one.
+    pub storage_class: Option<String>,
+    /// Tags, which the store's own rules and bills refer to. A store without tags refuses them; no store gives them back with an object.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Properties {
+    /// Refuses what a store without storage classes and tags cannot keep.
+    pub(crate) fn refuse_classes_and_tags(&self, store: &str) -> Result<()> {
+        let what = match (&self.storage_class, self.tags.is_empty()) {
+            (Some(_), _) => "storage classes",
+            (None, false) => "tags",
+            (None, true) => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, format!("{store} has no {what}: leave them out")))
+    }
 }
 
 /// What must hold for a write to happen.
@@ -274,6 +307,15 @@ impl Payload {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// All of the segments, where they are in memory.
+    #[cfg(feature = "s3")]
+    pub(crate) fn as_held(&self) -> Option<&[Bytes]> {
+        match &self.segments {
+            Segments::Held(segments) => Some(segments.as_slice()),
+            Segments::Produced(_) => None,
+        }
     }
 
     /// The error for a payload that ended after `sent` bytes.

@@ -41,6 +41,11 @@ impl RetryPolicy {
 
     /// When to try again what failed for the `failures`-th time, if at all.
     fn next(&self, now: Instant, failures: u32, retry: Retry, jitter: u64) -> Option<Instant> {
+        now.checked_add(self.pause(failures, retry, jitter)?)
+    }
+
+    /// How long to wait before trying again what failed for the `failures`-th time, if at all. `jitter` is random.
+    pub(crate) fn pause(&self, failures: u32, retry: Retry, jitter: u64) -> Option<Duration> {
         let at_least = match retry {
             Retry::No => return None,
             Retry::Yes => Duration::ZERO,
@@ -53,7 +58,7 @@ impl RetryPolicy {
         let longest = self.base.saturating_mul(1 << doublings).min(self.cap);
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
         let pause = (u128::from(longest) * u128::from(jitter)) >> 64;
-        now.checked_add(at_least)?.checked_add(Duration::from_nanos(pause as u64))
+        at_least.checked_add(Duration::from_nanos(pause as u64))
     }
 }
 

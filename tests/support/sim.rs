@@ -1,6 +1,6 @@
 //! A simulated object store that fails, delays, reorders, lies and dies, as a seed tells it to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -293,6 +293,15 @@ impl MultipartStore for SimStore {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
         self.inner.copy(from, to, condition)
+    }
+
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(self.with_faults(self.inner.replace_metadata(key, metadata, if_match)))
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {

@@ -7,4 +7,15 @@ mod documentation;
 mod interrupted;
 mod keys;
 mod objects;
+#[cfg(feature = "oss")]
+mod oss;
+#[cfg(feature = "oss")]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../../../tests/support/oss_server/mod.rs"]
+mod oss_server;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+#[path = "../../../tests/support/server.rs"]
+mod server;
 mod support;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::layout::{HEAD, Place, cannot, hex};
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -19,7 +20,8 @@ const RETRIES: usize = 100;
 /// An open body. What is read through it stays one state of the object, whatever is published meanwhile.
 #[derive(Debug)]
 pub(super) struct Body {
-    file: File,
+    pub(super) file: File,
+    pub(super) head: Vec<u8>,
     pub(super) info: ObjectInfo,
 }
 
@@ -35,9 +37,9 @@ impl Body {
                 None if is_still_there(place, &stat) => Properties::default(),
                 None => continue,
             };
-            let etag = etag(&stat, &head);
+            let etag = etag(&stat, &head, &properties)?;
             let info = ObjectInfo { len: stat.len(), etag, modified: stat.modified().ok(), properties };
-            return Ok(Self { file, info });
+            return Ok(Self { file, head, info });
         }
         let message = format!("{} is being replaced all the time", place.body().display());
         Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
@@ -59,10 +61,6 @@ impl Body {
         }
         bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
         Ok(bytes.into())
-    }
-
-    pub(super) fn file(&self) -> &File {
-        &self.file
     }
 }
 
@@ -88,20 +86,31 @@ pub(super) fn head(file: &File) -> io::Result<Vec<u8>> {
 }
 
 /// Inode, length and time tell apart states of any file; a sealed body's salt tells it from every other even where an inode is used
-/// again within one tick of the clock.
-pub(super) fn etag(stat: &Metadata, head: &[u8]) -> ETag {
+/// again within one tick of the clock. Behind the dot is what tells apart states of the metadata.
+pub(super) fn etag(stat: &Metadata, head: &[u8], properties: &Properties) -> Result<ETag> {
     let modified = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
-    ETag(format!("{:x}-{:x}-{modified:x}-{}", stat.ino(), stat.len(), hex(head)))
+    let metadata = Sha256::digest(encode_metadata(properties)?);
+    let metadata = hex(metadata.first_chunk::<8>().map_or(&[], <[u8; 8]>::as_slice));
+    Ok(ETag(format!("{:x}-{:x}-{modified:x}-{}.{metadata}", stat.ino(), stat.len(), hex(head))))
+}
+
+/// Whether both are of one body, whatever metadata it had.
+pub(super) fn is_same_body(a: &ETag, b: &ETag) -> bool {
+    let body = |etag: &ETag| etag.0.rsplit_once('.').map(|(body, _)| body.to_owned());
+    body(a).is_some() && body(a) == body(b)
 }
 
 pub(super) fn encode_metadata(properties: &Properties) -> Result<Vec<u8>> {
-    serde_json::to_vec(&MetadataFile { metadata: properties.metadata.clone() })
+    let file = MetadataFile { metadata: properties.metadata.clone(), content_type: properties.content_type.clone() };
+    serde_json::to_vec(&file)
         .map_err(|error| Error::new(ErrorKind::Internal, "metadata does not become JSON").with_source(error))
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct MetadataFile {
     metadata: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
 }
 
 fn open(place: &Place) -> Result<(File, Metadata)> {
@@ -133,7 +142,7 @@ fn read_metadata(path: &Path) -> Result<Option<Properties>> {
         Error::new(ErrorKind::Malformed, format!("{} is damaged; restore it from a backup", path.display()))
             .with_source(error)
     })?;
-    Ok(Some(Properties { metadata: file.metadata }))
+    Ok(Some(Properties { metadata: file.metadata, content_type: file.content_type, ..Properties::default() }))
 }
 
 fn is_still_there(place: &Place, was: &Metadata) -> bool {
@@ -153,7 +162,7 @@ mod tests {
         fs::create_dir(place.folder()).unwrap();
         let publish = |n: u32| {
             let head = format!("{n:024}");
-            let properties = Properties { metadata: [("n".to_owned(), n.to_string())].into() };
+            let properties = Properties { metadata: [("n".to_owned(), n.to_string())].into(), ..Properties::default() };
             fs::write(place.metadata(head.as_bytes()), encode_metadata(&properties).unwrap()).unwrap();
             fs::write(dir.path().join("staged"), head).unwrap();
             fs::rename(dir.path().join("staged"), place.body()).unwrap();

@@ -72,6 +72,11 @@ impl Place {
         self.folder().join(format!("{}.{}.json", self.name, hex(head)))
     }
 
+    /// Metadata that is being written, by whoever holds the lock. No body's metadata has this name, which lacks the `.json`.
+    pub(super) fn new_metadata(&self) -> PathBuf {
+        self.folder().join("new-metadata")
+    }
+
     pub(super) fn uploads(&self) -> PathBuf {
         self.folder().join("uploads")
     }

@@ -6,6 +6,7 @@ mod list;
 mod publish;
 mod staging;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +36,8 @@ const PIECE: u64 = 1 << 20;
 /// ```text
 /// root/a/b/c                                     the body of the key a/b/c
 /// root/a/b/.sealift/c.<hex>.json                 its metadata; <hex> is the body's first 24 bytes, of a shorter body all
-/// root/a/b/.sealift/lock                         locked by whoever publishes or deletes in root/a/b
+/// root/a/b/.sealift/lock                         locked by whoever publishes, deletes or replaces metadata in root/a/b
+/// root/a/b/.sealift/new-metadata                 metadata that is being written, to replace another
 /// root/a/b/.sealift/uploads/<id>/upload.json     an upload in progress: the key's last segment, and the metadata to be
 /// root/a/b/.sealift/uploads/<id>/body            the body to be; parts whose offset is known are written in place
 /// root/a/b/.sealift/uploads/<id>/part-00001      record of a stored part: ETag, length, where its bytes are
@@ -55,6 +57,8 @@ const PIECE: u64 = 1 << 20;
 /// - Writers on one key, in one process or many, leave one whole object with its own metadata;
 ///   [`IfNotExists`](PutCondition::IfNotExists) has one winner, against programs that do not know this store too.
 /// - A read sees one state of an object, even if it is replaced or deleted meanwhile.
+/// - Metadata is replaced by one rename too, and an ETag tells of it: of two who replace the same, one learns that it
+///   [changed](ErrorKind::Changed). A read's `if_match` looks at the body alone, so readers go on.
 ///
 /// They hold on local file systems, and over the network as far as its locks, renames and fsync keep their promises.
 ///
@@ -267,7 +271,8 @@ impl MultipartStore for DirStore {
         Box::pin(async move {
             let place = self.place(key)?;
             let body = blocking(move || Body::open(&place)).await?;
-            if if_match.is_some_and(|etag| *etag != body.info.etag) {
+            // A reader goes on while the metadata is replaced: the bytes are the same.
+            if if_match.is_some_and(|etag| !body::is_same_body(etag, &body.info.etag)) {
                 return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
             }
             let info = body.info.clone();
@@ -321,6 +326,19 @@ impl MultipartStore for DirStore {
                 published
             })
             .await
+        })
+    }
+
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let (metadata, if_match) = (metadata.clone(), if_match.clone());
+            blocking(move || publish::replace_metadata(&place, metadata, &if_match)).await
         })
     }
 
@@ -441,7 +459,7 @@ async fn write(target: Arc<impl Target>, payload: Payload) -> Result<()> {
 
 fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
     // In the kernel, and without copying at all where the file system can share blocks.
-    let copied = std::io::copy(&mut source.file(), &mut &to.body).map_err(cannot("copy", &from.body()))?;
+    let copied = std::io::copy(&mut &source.file, &mut &to.body).map_err(cannot("copy", &from.body()))?;
     if copied != source.info.len {
         return Err(Error::new(ErrorKind::Changed, format!("{} changed while it was copied", from.body().display())));
     }

@@ -1,10 +1,11 @@
 //! The step that makes an object: body and metadata switch at once, and whatever fails leaves what was there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::body::{encode_metadata, etag, head, head_at};
+use super::body::{Body, encode_metadata, etag, head, head_at};
 use super::layout::{Place, Staging, cannot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Properties, PutCondition};
@@ -25,6 +26,7 @@ pub(super) fn publish(
     body.sync_all().map_err(cannot("write", &staging.body()))?;
     let head = head(body).map_err(cannot("read", &staging.body()))?;
     let stat = body.metadata().map_err(cannot("look at", &staging.body()))?;
+    let etag = etag(&stat, &head, properties)?;
     write_synced(&staging.metadata(), &encode_metadata(properties)?)?;
 
     let _lock = lock(place)?;
@@ -49,7 +51,30 @@ pub(super) fn publish(
         // somebody moved away for a while is not ours to remove.
         _ = fs::remove_file(place.metadata(&replaced));
     }
-    Ok(etag(&stat, &head))
+    Ok(etag)
+}
+
+/// Replaces the metadata of the body that is there, if that is still the one of `if_match`, by one rename: a crash leaves the old
+/// metadata or the new, and perhaps a file that the next replacement overwrites.
+pub(super) fn replace_metadata(place: &Place, metadata: BTreeMap<String, String>, if_match: &ETag) -> Result<ETag> {
+    // Fails where there is no object, before a folder is made for a lock.
+    Body::open(place)?;
+    let _lock = lock(place)?;
+    // Whoever publishes, deletes or replaces metadata here waits from now on.
+    let Body { file, head, info } = Body::open(place)?;
+    if info.etag != *if_match {
+        return Err(Error::new(ErrorKind::Changed, format!("{} is not what it was", place.body().display())));
+    }
+    let stat = file.metadata().map_err(cannot("look at", &place.body()))?;
+    let properties = Properties { metadata, ..info.properties };
+    let (new, metadata) = (place.new_metadata(), place.metadata(&head));
+    write_synced(&new, &encode_metadata(&properties)?)?;
+    if let Ok(old) = fs::metadata(&metadata) {
+        fs::set_permissions(&new, old.permissions()).map_err(cannot("write", &new))?;
+    }
+    fs::rename(&new, &metadata).map_err(cannot("create", &metadata))?;
+    sync_dir(&place.folder())?;
+    etag(&stat, &head, &properties)
 }
 
 /// Removes an object: the body first, so that a crash between leaves metadata without a body, never the reverse.

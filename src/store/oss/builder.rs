@@ -1,9 +1,11 @@
 //! How an [`OssStore`] is made.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::client::{Client, Clock};
 use super::copy::COPY_LIMIT;
+use super::encoding::{percent_decode, percent_encode};
 use super::endpoint::{Endpoint, check_bucket};
 use super::{Credentials, OssStore, SignatureVersion, Sse};
 use crate::error::{Error, ErrorKind, Result};
@@ -158,6 +160,14 @@ impl Builder {
                 ));
             }
         };
+        let encode = |text: &str| percent_encode(text, false);
+        let mut url = format!("oss://{}?endpoint={}", self.bucket, encode(&endpoint.to_string()));
+        if !region.is_empty() {
+            url.push_str(&format!("&region={region}"));
+        }
+        if let Some(in_path) = self.path_style {
+            url.push_str(&format!("&path-style={in_path}"));
+        }
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("sealift/", env!("CARGO_PKG_VERSION")))
             // A signature is for one host.
@@ -184,7 +194,32 @@ impl Builder {
             timeout: self.timeout,
             checksums: self.checksums,
         };
-        Ok(OssStore { client, sse: self.sse, copy_limit: self.copy_limit, checksums: Default::default() })
+        Ok(OssStore { client, url, sse: self.sse, copy_limit: self.copy_limit, checksums: Default::default() })
+    }
+}
+
+/// Reads what the store's [`url`](crate::store::MultipartStore::url) says: `oss://BUCKET`, and optionally `?endpoint=…&region=…&path-style=…`.
+impl FromStr for Builder {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        let invalid = |what: &str| Error::new(ErrorKind::InvalidInput, format!("{url:?} {what}"));
+        let rest = url.strip_prefix("oss://").ok_or_else(|| invalid("is no URL of a bucket of OSS"))?;
+        let (bucket, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut builder = Self::new(bucket.trim_end_matches('/').to_owned());
+        check_bucket(&builder.bucket)?;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or_else(|| invalid("has a parameter without a value"))?;
+            let value = percent_decode(value).ok_or_else(|| invalid("is not encoded well"))?;
+            builder = match (name, value.as_str()) {
+                ("endpoint", _) => builder.endpoint(value),
+                ("region", _) => builder.region(value),
+                ("path-style", "true") => builder.path_style(true),
+                ("path-style", "false") => builder.path_style(false),
+                _ => return Err(invalid("has a parameter that means nothing")),
+            };
+        }
+        Ok(builder)
     }
 }
 
@@ -206,6 +241,21 @@ mod tests {
         let given = built(|b| b.endpoint("oss-accelerate.aliyuncs.com").region("eu-west-1")).unwrap();
         assert_eq!(given.client.region, "eu-west-1");
         built(|b| b.endpoint("http://127.0.0.1:9").signature(SignatureVersion::V1)).unwrap();
+    }
+
+    #[test]
+    fn a_stores_url_leads_back_to_it() {
+        for path_style in [None, Some(true)] {
+            let store = built(|b| Builder { path_style, ..b.endpoint("http://127.0.0.1:9").region("cn-x") }).unwrap();
+            let builder: Builder = store.url.parse().unwrap();
+            let again = builder.credentials(Credentials::new("id", "secret", None)).build().unwrap();
+            assert_eq!((&again.url, &again.client.endpoint), (&store.url, &store.client.endpoint));
+        }
+        for bad in
+            ["s3://bkt", "oss://b", "oss://bkt?x", "oss://bkt?x=y", "oss://bkt?endpoint=%zz", "oss://bkt?path-style=1"]
+        {
+            assert!(bad.parse::<Builder>().is_err(), "{bad}");
+        }
     }
 
     #[test]

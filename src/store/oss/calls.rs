@@ -1,7 +1,5 @@
 //! OSS's calls, one method each: what the trait's methods do, with all that the answers tell.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use futures::future::ready;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
@@ -11,15 +9,14 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, Heade
 use super::client::{Answer, Call, service_error};
 use super::errors::{ErrorCode, checksum_differs};
 use super::incoming::{content_range, incoming};
-use super::{OssStore, encoding, xml};
+use super::properties::{ascii, info, object_headers};
+use super::{OssStore, xml};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{
     CompletedPart, GetObject, ListedObject, ObjectInfo, Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
 };
 use crate::types::{ByteRange, ETag, ObjectKey, UploadId};
 
-/// What goes before the names of user metadata.
-pub(super) const META: &str = "x-oss-meta-";
 /// Beyond any object, and far enough from the largest integer that no server overflows.
 const FAR: u64 = 1 << 62;
 
@@ -34,8 +31,7 @@ impl OssStore {
         key: &ObjectKey,
         properties: &Properties,
     ) -> Result<Answer<UploadId>> {
-        let mut headers = self.new_object_headers(properties)?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let headers = object_headers(properties, self.sse.as_ref())?;
         let answer = self.initiate_with(key, headers).await?;
         if let Some(sse) = &self.sse
             && let Err(error) = sse.confirm(answer.encryption().as_ref())
@@ -206,8 +202,7 @@ impl OssStore {
         condition: PutCondition,
     ) -> Result<Answer<ETag>> {
         let mut call = Call::object(Method::PUT, key, "storing");
-        call.headers = self.new_object_headers(properties)?;
-        call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        call.headers = object_headers(properties, self.sse.as_ref())?;
         forbid_overwrite(&mut call.headers, condition);
         if payload.len() > super::LIMITS.max_part {
             let message = format!("{}: a single request stores at most {} bytes", call.doing, super::LIMITS.max_part);
@@ -315,49 +310,6 @@ impl OssStore {
         .try_filter(move |object| ready(object.key.as_str().starts_with(prefix)))
         .boxed()
     }
-
-    fn new_object_headers(&self, properties: &Properties) -> Result<HeaderMap> {
-        let mut headers = metadata_headers(&properties.metadata)?;
-        if let Some(sse) = &self.sse {
-            sse.add_to(&mut headers)?;
-        }
-        Ok(headers)
-    }
-}
-
-/// User metadata as headers.
-pub(super) fn metadata_headers(metadata: &BTreeMap<String, String>) -> Result<HeaderMap> {
-    let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-    let mut headers = HeaderMap::new();
-    let mut size = 0_usize;
-    for (name, value) in metadata {
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return invalid(format!("metadata in OSS has names of a-z, 0-9 and `-`, not {name:?}"));
-        }
-        if name.starts_with("client-side-encryption-") {
-            return invalid(format!(
-                "metadata {name:?} would say that OSS's SDKs encrypted the object: choose another name"
-            ));
-        }
-        if value.trim() != value || !value.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-            return invalid(format!(
-                "the value of the metadata {name:?} is not printable ASCII without spaces around it, as OSS wants it: encode it"
-            ));
-        }
-        size = size.saturating_add(META.len() + name.len() + value.len());
-        let header = HeaderName::try_from(format!("{META}{name}"));
-        let header =
-            header.map_err(|_| Error::new(ErrorKind::InvalidInput, format!("metadata {name:?} is too long a name")))?;
-        headers.insert(header, ascii(value)?);
-    }
-    if size > super::LIMITS.max_metadata {
-        let message = format!(
-            "{size} bytes of metadata, names and prefixes included; the limit is {}",
-            super::LIMITS.max_metadata
-        );
-        return Err(Error::new(ErrorKind::LimitExceeded, message));
-    }
-    Ok(headers)
 }
 
 pub(super) fn forbid_overwrite(headers: &mut HeaderMap, condition: PutCondition) {
@@ -366,29 +318,8 @@ pub(super) fn forbid_overwrite(headers: &mut HeaderMap, condition: PutCondition)
     }
 }
 
-pub(super) fn ascii(text: &str) -> Result<HeaderValue> {
-    HeaderValue::from_str(text)
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, format!("{text:?} is not what a header can carry")))
-}
-
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// What an answer's headers tell of an object of `len` bytes.
-fn info(headers: &HeaderMap, len: u64) -> Result<ObjectInfo> {
-    let malformed = |what: &str| Error::new(ErrorKind::Malformed, format!("OSS's answer has {what}"));
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let etag = xml::etag(text("etag").ok_or_else(|| malformed("no ETag"))?)?;
-    let modified = text("last-modified").and_then(encoding::parse_http_date).map(Into::into);
-    let mut metadata = BTreeMap::new();
-    for (name, value) in headers {
-        if let Some(name) = name.as_str().strip_prefix(META) {
-            let value = value.to_str().map_err(|_| malformed("metadata that is not ASCII"))?;
-            metadata.insert(name.to_owned(), value.to_owned());
-        }
-    }
-    Ok(ObjectInfo { len, etag, modified, properties: Properties { metadata } })
 }
 
 fn odd(doing: &str, what: &str) -> Error {

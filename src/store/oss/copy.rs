@@ -12,9 +12,10 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 
-use super::calls::{META, ascii, forbid_overwrite, metadata_headers};
+use super::calls::forbid_overwrite;
 use super::client::{Answer, Call};
 use super::errors::checksum_differs;
+use super::properties::{META, ascii, metadata_headers, tagging};
 use super::sse::{ServerSideEncryption, Sse};
 use super::{OssStore, encoding, xml};
 use crate::error::{Error, ErrorKind, Result};
@@ -257,9 +258,7 @@ impl OssStore {
         let mut call = Call::object(Method::GET, key, "reading the tags of");
         call.query = vec![("tagging", "")];
         let tags = self.client.xml(&call, &Bytes::new(), xml::parse_tags).await?.value;
-        let encode = |text: &str| encoding::percent_encode(text, false);
-        let tags: Vec<_> = tags.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-        ascii(&tags.join("&")).map(Some)
+        tagging(tags.iter().map(|(name, value)| (name.as_str(), value.as_str()))).map(Some)
     }
 }
 

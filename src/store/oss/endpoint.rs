@@ -1,5 +1,6 @@
 //! Where OSS is.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
@@ -68,6 +69,13 @@ impl Endpoint {
             format!("{scheme}{bucket}.{authority}/{path}{mark}{query}")
         };
         Url::parse(&url).map_err(|e| Error::new(ErrorKind::InvalidInput, format!("{url} is no URL")).with_source(e))
+    }
+}
+
+/// As [`Endpoint::parse`] reads it.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.scheme, self.authority)
     }
 }
 

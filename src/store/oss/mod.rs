@@ -14,6 +14,7 @@ mod encoding;
 mod endpoint;
 mod errors;
 mod incoming;
+mod properties;
 mod sign;
 mod sse;
 mod stat;
@@ -47,7 +48,7 @@ const LIMITS: Limits = Limits {
     equal_parts: false,
 };
 
-/// A bucket of Alibaba Cloud OSS: `oss://bucket`.
+/// A bucket of Alibaba Cloud OSS.
 ///
 /// Every request is signed when it is sent (with OSS's time, once it refused ours), has a time limit that grows with its bytes, and is
 /// sent once: trying again is the caller's, and [`Error::retry`](crate::Error::retry) says when it can help. The CRC-64 of every part, and of the
@@ -73,6 +74,7 @@ const LIMITS: Limits = Limits {
 #[derive(Debug)]
 pub struct OssStore {
     client: client::Client,
+    url: String,
     sse: Option<Sse>,
     copy_limit: u64,
     checksums: checksums::Checksums,
@@ -90,29 +92,17 @@ impl OssStore {
     pub fn sse(&self) -> Option<&Sse> {
         self.sse.as_ref()
     }
-
-    /// Replaces the user metadata of an object, and nothing else of it, by a copy onto itself. Another ETag than `if_match` is
-    /// [`Changed`](crate::ErrorKind::Changed).
-    ///
-    /// # Errors
-    /// As [`set_sse`](Self::set_sse).
-    pub fn replace_metadata<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        metadata: &'a BTreeMap<String, String>,
-        if_match: &'a ETag,
-    ) -> BoxFuture<'a, Result<ETag>> {
-        async move { Ok(self.replace_all_metadata(key, metadata, if_match).await?.value) }.boxed()
-    }
 }
 
+/// [`replace_metadata`](MultipartStore::replace_metadata) is a copy of the object onto itself that keeps its encryption too. OSS's ETags are of the
+/// body alone: one read before metadata was replaced still matches.
 impl MultipartStore for OssStore {
     fn limits(&self) -> Limits {
         LIMITS
     }
 
     fn url(&self) -> String {
-        format!("oss://{}", self.client.bucket)
+        self.url.clone()
     }
 
     fn bucket(&self) -> &str {
@@ -120,7 +110,7 @@ impl MultipartStore for OssStore {
     }
 
     fn metadata_prefix_len(&self) -> usize {
-        calls::META.len()
+        properties::META.len()
     }
 
     fn is_durable(&self) -> bool {
@@ -190,6 +180,15 @@ impl MultipartStore for OssStore {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
         async move { Ok(self.copy_object(from, to, condition).await?.value) }.boxed()
+    }
+
+    fn replace_metadata<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        metadata: &'a BTreeMap<String, String>,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<ETag>> {
+        async move { Ok(self.replace_all_metadata(key, metadata, if_match).await?.value) }.boxed()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
