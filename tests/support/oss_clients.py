@@ -173,6 +173,8 @@ def with_v2():
     client.upload_part_copy(oss.UploadPartCopyRequest(**at(
         COPY, upload_id=short, part_number=1, source_bucket=bucket_name, source_key=KEY, source_range="bytes=0-99", if_match=put.etag)))
     client.abort_multipart_upload(oss.AbortMultipartUploadRequest(**at(COPY, upload_id=short)))
+    given_up = client.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(**at(LARGE))).upload_id
+    client.abort_multipart_upload(oss.AbortMultipartUploadRequest(**at(LARGE, upload_id=given_up)))
     refused("NoSuchUpload", client.abort_multipart_upload, oss.AbortMultipartUploadRequest(**at(COPY, upload_id=short)))
 
     names = []
