@@ -160,6 +160,40 @@ async fn replaced_metadata_leaves_all_else_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_objects_are_copied_in_parts_with_all_they_have() {
+    for server in [Server::seaweedfs(), moto()] {
+        let proxy = Proxy::before(server.port, |_| Fault::None);
+        let store = builder(&proxy.url()).multipart_copy_above(6 * MIB).build().await.unwrap();
+        let metadata: BTreeMap<_, _> = [("host".to_owned(), "web1".to_owned())].into();
+        let properties = Properties {
+            metadata: metadata.clone(),
+            content_type: Some("text/plain".to_owned()),
+            tags: [("team".to_owned(), "a b".to_owned())].into(),
+            ..Properties::default()
+        };
+        let (from, to, body) = (key("long/a ü"), key("copies/b"), noise(16 * MIB + 7));
+        store.put_object(&from, held(&body), &properties, PutCondition::None).await.unwrap();
+        let etag = store.copy(&from, &to, PutCondition::IfNotExists).await.unwrap();
+        let kept = Properties { tags: BTreeMap::new(), ..properties };
+        let info = store.head(&to).await.unwrap();
+        assert_eq!((info.etag, info.properties), (etag.clone(), kept.clone()));
+        assert!(read(&store, "copies/b").await == body);
+        let pieces = proxy.seen().iter().filter(|line| is_part(line)).count();
+        assert_eq!(pieces, 3, "{:?}", proxy.seen());
+        assert_eq!(proxy.header("x-amz-tagging").last().map(String::len), Some(0));
+        assert!(proxy.header("x-amz-tagging").iter().any(|tags| tags == "team=a%20b"));
+        assert_eq!(kind(store.copy(&from, &to, PutCondition::IfNotExists).await), ErrorKind::AlreadyExists);
+
+        let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
+        let etag = store.replace_metadata(&to, &new, &etag).await.unwrap();
+        let info = store.head(&to).await.unwrap();
+        assert_eq!((info.etag, info.properties), (etag, Properties { metadata: new, ..kept }));
+        assert!(read(&store, "copies/b").await == body);
+        assert_eq!(store.list_uploads("").await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listings_have_more_than_one_page() {
     let server = moto();
     let store = store(&server.url()).await;

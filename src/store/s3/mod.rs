@@ -74,6 +74,8 @@ pub struct S3Store {
     url: String,
     checksum: Option<S3Checksum>,
     patience: Patience,
+    /// Up to this length, an object is copied in one request.
+    copy_in_one: u64,
 }
 
 impl fmt::Debug for S3Store {
