@@ -217,7 +217,8 @@ async fn several_new_keys_are_one_wrap_each() {
 async fn what_is_as_asked_is_unchanged_without_a_write_and_without_a_call() {
     let world = World::new().await;
     world.rewrap(&only(&world.new)).await.unwrap();
-    (world.old.calls(), world.new.calls());
+    world.old.calls();
+    world.new.calls();
     let before = world.stored().await;
     let already = RewrapOptions { remove: Remove::These(ids(&world.old)), ..add(&world.new) };
     let nothing = RewrapOptions::default();
@@ -306,7 +307,8 @@ async fn none_is_removed_unless_one_that_stays_is_known_to_open() {
     replace(world.store.as_ref(), "object", body, all).await;
     let all = [&world.old, &world.new];
     world.refused(&all, &remove(&world.old), ErrorKind::Authentication).await;
-    (world.old.calls(), world.new.calls());
+    world.old.calls();
+    world.new.calls();
 
     // To be added, it is wrapped anew, although it is listed.
     world.rewrap(&only(&world.new)).await.unwrap();
@@ -324,7 +326,8 @@ async fn a_data_key_that_is_not_the_objects_is_not_wrapped() {
     let other = world.old.wrap(world.old.id(), &DataKey::random().unwrap(), &context).await.unwrap();
     let forged = Envelope::new(*envelope.object_id(), vec![other], EncryptionContext::default(), false).unwrap();
     replace(world.store.as_ref(), "object", body, forged.to_metadata()).await;
-    (world.old.calls(), world.new.calls());
+    world.old.calls();
+    world.new.calls();
     world.refused(&[&world.old], &only(&world.new), ErrorKind::Authentication).await;
     assert_eq!(world.new.calls(), NONE);
 }

@@ -143,7 +143,7 @@ async fn replaced_metadata_leaves_all_else_as_it_was() {
             metadata: pairs(&[("sealift-data-keys", "old"), ("host", "web1")]),
             content_type: Some("text/plain".to_owned()),
             storage_class: Some("STANDARD_IA".to_owned()),
-            tags: pairs(&[("team", "a b&c=d")]),
+            tags: pairs(&[("team", "a b+c=d")]),
         };
         let (name, body) = (key("an object/with ü + &"), noise(100_000));
         let etag = store.put_object(&name, held(&body), &properties, PutCondition::None).await.unwrap();
@@ -156,6 +156,40 @@ async fn replaced_metadata_leaves_all_else_as_it_was() {
         assert_eq!(info.etag, etag);
         assert_eq!(info.properties, Properties { metadata: new, tags: BTreeMap::new(), ..properties });
         assert!(read(&store, name.as_str()).await == body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_objects_are_copied_in_parts_with_all_they_have() {
+    for server in [Server::seaweedfs(), moto()] {
+        let proxy = Proxy::before(server.port, |_| Fault::None);
+        let store = builder(&proxy.url()).multipart_copy_above(6 * MIB).build().await.unwrap();
+        let metadata: BTreeMap<_, _> = [("host".to_owned(), "web1".to_owned())].into();
+        let properties = Properties {
+            metadata: metadata.clone(),
+            content_type: Some("text/plain".to_owned()),
+            tags: [("team".to_owned(), "a b".to_owned())].into(),
+            ..Properties::default()
+        };
+        let (from, to, body) = (key("long/a ü"), key("copies/b"), noise(16 * MIB + 7));
+        store.put_object(&from, held(&body), &properties, PutCondition::None).await.unwrap();
+        let etag = store.copy(&from, &to, PutCondition::IfNotExists).await.unwrap();
+        let kept = Properties { tags: BTreeMap::new(), ..properties };
+        let info = store.head(&to).await.unwrap();
+        assert_eq!((info.etag, info.properties), (etag.clone(), kept.clone()));
+        assert!(read(&store, "copies/b").await == body);
+        let pieces = proxy.seen().iter().filter(|line| is_part(line)).count();
+        assert_eq!(pieces, 3, "{:?}", proxy.seen());
+        assert_eq!(proxy.header("x-amz-tagging").last().map(String::len), Some(0));
+        assert!(proxy.header("x-amz-tagging").iter().any(|tags| tags == "team=a%20b"));
+        assert_eq!(kind(store.copy(&from, &to, PutCondition::IfNotExists).await), ErrorKind::AlreadyExists);
+
+        let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
+        let etag = store.replace_metadata(&to, &new, &etag).await.unwrap();
+        let info = store.head(&to).await.unwrap();
+        assert_eq!((info.etag, info.properties), (etag, Properties { metadata: new, ..kept }));
+        assert!(read(&store, "copies/b").await == body);
+        assert_eq!(store.list_uploads("").await.unwrap(), []);
     }
 }
 
@@ -362,13 +396,21 @@ async fn s19_complete_answers_200_with_an_error_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s20_completes_answer_is_lost() {
-    let server = moto();
-    let proxy = Proxy::before(server.port, first(1, is_complete, Fault::LoseAnswer));
-    let (world, store, plain) = (World::new(), store(&proxy.url()).await, noise(6 * MIB));
-    let uploaded = world.put_bytes(&store, &plain, UploadOptions::default()).await.unwrap();
-    assert_eq!(uploaded.etag, store.head(&key("sealed")).await.unwrap().etag);
-    assert!(world.read(&store).await == plain);
-    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    for server in [Server::seaweedfs(), moto()] {
+        for condition in [PutCondition::IfNotExists, PutCondition::None] {
+            let proxy = Proxy::before(server.port, first(1, is_complete, Fault::LoseAnswer));
+            let (world, store, plain) = (World::new(), store(&proxy.url()).await, noise(6 * MIB));
+            let options = UploadOptions { condition, ..UploadOptions::default() };
+            let uploaded = world.put_bytes(&store, &plain, options.clone()).await.unwrap();
+            assert_eq!(uploaded.etag, store.head(&key("sealed")).await.unwrap().etag);
+            assert!(world.read(&store).await == plain);
+            assert_eq!(store.list_uploads("").await.unwrap(), []);
+            if condition == PutCondition::IfNotExists {
+                // A foreign object is no success.
+                assert_eq!(kind(world.put_bytes(&store, &plain, options).await), ErrorKind::AlreadyExists);
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -452,7 +494,6 @@ async fn answers_that_contradict_the_request_are_refused() {
     let plain = store(&server.url()).await;
     plain.put_object(&key("k"), held(&[7; 1000]), &Properties::default(), PutCondition::None).await.unwrap();
     let range = ByteRange::Inclusive { first: 10, last: 19 };
-    let body = "0123456789";
     let etag = "ETag: \"x\"\r\n";
     for (status, headers) in [
         // The whole object, another range, no ETag, an encoding.
@@ -461,7 +502,8 @@ async fn answers_that_contradict_the_request_are_refused() {
         ("206 Partial Content", "Content-Range: bytes 10-19/1000\r\n".to_owned()),
         ("206 Partial Content", format!("{etag}Content-Range: bytes 10-19/1000\r\nContent-Encoding: gzip\r\n")),
     ] {
-        let proxy = Proxy::before(server.port, first(1, |_| true, Fault::xml(status, &headers, body)));
+        let body = "0123456789".repeat(if status == "200 OK" { 100 } else { 1 });
+        let proxy = Proxy::before(server.port, first(1, |_| true, Fault::xml(status, &headers, &body)));
         let error = store(&proxy.url()).await.get(&key("k"), Some(range), None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{status} {headers}: {error:?}");
     }

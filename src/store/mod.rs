@@ -91,7 +91,8 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
 
     /// Makes the object of the listed parts, ascending by number, and publishes it.
     ///
-    /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published.
+    /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published. A store that keeps earlier
+    /// attempts at a part takes the one whose ETag is listed.
     fn complete<'a>(
         &'a self,
         upload: &'a Upload,

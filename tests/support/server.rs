@@ -82,12 +82,12 @@ impl Server {
         Self::start(10, command, |port| answers(port, "/").is_some_and(|status| status < 500))
     }
 
-    /// moto: many services of AWS in one, in memory. It demands no credentials.
+    /// moto: many services of AWS in one, in memory, with what `moto.py` mends. It demands no credentials.
     pub(crate) fn moto() -> Self {
-        let moto = installed("moto_server");
+        let python = installed("python");
         let command = |_: &Path, ports: &[u16]| {
-            let mut command = Command::new(&moto);
-            command.args(["-H", "127.0.0.1", "-p", &ports[0].to_string()]);
+            let mut command = Command::new(&python);
+            command.args(["-c", include_str!("moto.py"), "-H", "127.0.0.1", "-p", &ports[0].to_string()]);
             command
         };
         Self::start(1, command, |port| answers(port, "/moto-api/").is_some_and(|status| status < 500))

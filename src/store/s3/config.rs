@@ -16,8 +16,8 @@ use aws_sdk_s3::config::{
 };
 use aws_types::service_config::ServiceConfigKey;
 
-use super::S3Store;
 use super::encoding::{percent_decode, percent_encode};
+use super::{MAX_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How requests name the bucket.
@@ -81,6 +81,7 @@ pub struct S3Builder {
     credentials: Option<Credentials>,
     checksum: Option<S3Checksum>,
     patience: Patience,
+    copy_in_one: u64,
 }
 
 impl S3Builder {
@@ -94,6 +95,7 @@ impl S3Builder {
             credentials: None,
             checksum: None,
             patience: Patience::default(),
+            copy_in_one: MAX_PART,
         }
     }
 
@@ -158,6 +160,13 @@ impl S3Builder {
         self
     }
 
+    /// Copies objects longer than this in parts, several at once, each no longer than this. Default: 5 GiB, the most that S3 copies in
+    /// one request, in parts of 512 MiB. Parts have at least 5 MiB.
+    pub fn multipart_copy_above(mut self, bytes: u64) -> Self {
+        self.copy_in_one = bytes.min(MAX_PART);
+        self
+    }
+
     /// The store. Reads configuration files; the first request asks for credentials.
     ///
     /// # Errors
@@ -179,12 +188,13 @@ impl S3Builder {
         }
         // Looked up below, because the usual chain asks the network where this may be no machine of AWS's.
         loader = loader.region(self.region.clone().map_or_else(|| Region::from_static("unknown"), Region::new));
-        let sdk = loader.load().await;
+        // On the heap: the SDK's futures have tens of kilobytes.
+        let sdk = Box::pin(loader.load()).await;
         let endpoint = self.endpoint.clone().or_else(|| configured_endpoint(&sdk));
         if let Some(endpoint) = &endpoint {
             check_endpoint(endpoint)?;
         }
-        let region = self.find_region(endpoint.is_some()).await?;
+        let region = Box::pin(self.find_region(endpoint.is_some())).await?;
         let path_style = match self.addressing {
             Addressing::Auto => endpoint.is_some(),
             Addressing::Path => true,
@@ -208,6 +218,7 @@ impl S3Builder {
             url,
             checksum: self.checksum,
             patience: self.patience,
+            copy_in_one: self.copy_in_one,
         })
     }
 

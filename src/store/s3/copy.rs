@@ -13,7 +13,7 @@ use super::errors::Request;
 use super::objects::check_absent;
 use super::properties::{of_head, user_metadata};
 use super::uploads::{abort, complete, sdk_number};
-use super::{MAX_PART, S3Store};
+use super::{MAX_PART, MIN_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CompletedPart, ObjectInfo, PutCondition, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
@@ -86,7 +86,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     async fn run(&self) -> Result<ETag> {
-        if self.source.info.len <= MAX_PART { self.in_one().await } else { self.in_parts().await }
+        if self.source.info.len <= self.store.copy_in_one { self.in_one().await } else { self.in_parts().await }
     }
 
     fn is_new(&self) -> bool {
@@ -147,7 +147,7 @@ impl Copy<'_> {
     async fn in_parts(&self) -> Result<ETag> {
         let upload = Upload { key: self.to.clone(), id: self.initiate().await? };
         let copied = async {
-            let pieces = pieces(self.source.info.len)?;
+            let pieces = pieces(self.source.info.len, self.store.copy_in_one)?;
             let parts: Vec<_> = stream::iter(pieces)
                 .map(|(number, range)| self.piece(&upload, number, range))
                 .buffered(AT_ONCE)
@@ -232,10 +232,10 @@ impl Copy<'_> {
     }
 }
 
-/// The pieces of a copy of `len` bytes: as many as there may be, or fewer.
-fn pieces(len: u64) -> Result<Vec<(PartNumber, Range<u64>)>> {
+/// The pieces of a copy of `len` bytes, each no longer than `longest` where that leads to no more than there may be.
+fn pieces(len: u64, longest: u64) -> Result<Vec<(PartNumber, Range<u64>)>> {
     let too_long = || Error::new(ErrorKind::LimitExceeded, format!("{len} bytes are more than S3 copies"));
-    let piece = PIECE.max(len.div_ceil(u64::from(PartNumber::MAX.get())));
+    let piece = PIECE.min(longest).max(MIN_PART).max(len.div_ceil(u64::from(PartNumber::MAX.get())));
     if piece > MAX_PART {
         return Err(too_long());
     }
@@ -257,12 +257,12 @@ mod tests {
     #[test]
     fn pieces_cover_all_of_it_within_the_limits() {
         for len in [MAX_PART + 1, PIECE * 20, PIECE * 20 + 1, 48 << 40] {
-            let pieces = pieces(len).unwrap();
+            let pieces = pieces(len, MAX_PART).unwrap();
             assert!(pieces.len() <= 10_000);
             assert!(pieces.iter().all(|(_, range)| range.end - range.start <= MAX_PART));
             assert!(pieces.windows(2).all(|two| two[0].1.end == two[1].1.start && two[0].0.next() == Some(two[1].0)));
             assert_eq!((pieces[0].1.start, pieces.last().unwrap().1.end), (0, len));
         }
-        assert_eq!(pieces(u64::MAX).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        assert_eq!(pieces(u64::MAX, MAX_PART).unwrap_err().kind(), ErrorKind::LimitExceeded);
     }
 }

@@ -16,6 +16,9 @@ use crate::error::{Error, ErrorKind, Retry};
 /// The longest pause that a store may ask for: a header must not stop an upload for a day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
+/// How far this machine's clock may be off before requests are refused, with something to spare: S3 allows 15 minutes.
+const SKEW: Duration = Duration::from_secs(4 * 60);
+
 /// A request, for what is said when it fails.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -100,7 +103,23 @@ impl Request {
 /// Whether a request was refused because this machine's clock is off. The SDK has learned by how much from the answer, and signs the
 /// next request of the same client with the right time.
 pub(super) fn is_clock_skew<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    error.code().is_some_and(|code| matches!(code, "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture"))
+    match (error.code(), error.raw_response()) {
+        (Some(code), _) => matches!(code, "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture"),
+        // The answer to a HEAD has no body that could say why.
+        (None, Some(response)) => {
+            let date = response.headers().get("date").and_then(http_date);
+            response.status().as_u16() == 403 && date.is_some_and(|date| differ(date, SystemTime::now()) > SKEW)
+        }
+        (None, None) => false,
+    }
+}
+
+fn differ(a: SystemTime, b: SystemTime) -> Duration {
+    a.duration_since(b).unwrap_or_else(|error| error.duration())
+}
+
+fn http_date(text: &str) -> Option<SystemTime> {
+    SystemTime::try_from(DateTime::from_str(text.trim(), DateTimeFormat::HttpDate).ok()?).ok()
 }
 
 /// What is told of a refusal.
@@ -308,10 +327,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     let pause = match text.trim().parse() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTime::from_str(text.trim(), DateTimeFormat::HttpDate).ok()?;
-            SystemTime::try_from(date).ok()?.duration_since(now).unwrap_or_default()
-        }
+        Err(_) => http_date(text)?.duration_since(now).unwrap_or_default(),
     };
     Some(pause.min(LONGEST_PAUSE))
 }

@@ -50,7 +50,8 @@ const MIN_PART: u64 = 5 << 20;
 /// - Deleting looks first, because S3 says yes to whoever deletes nothing: an object that goes meanwhile may be deleted "twice".
 /// - In a bucket with versions, deleting leaves older versions.
 /// - S3 does not give tags back with an object: [`Properties::tags`] is empty in what is read.
-/// - Metadata has at most 2,048 bytes of ASCII, names in lower case.
+/// - Metadata has at most 2,048 bytes of ASCII, names in lower case, and no empty values.
+/// - SeaweedFS lists directory by directory. So beyond one page of 1,000 objects or more, a listing of it is not ascending by key.
 ///
 /// The methods need a tokio runtime.
 ///
@@ -73,6 +74,8 @@ pub struct S3Store {
     url: String,
     checksum: Option<S3Checksum>,
     patience: Patience,
+    /// Up to this length, an object is copied in one request.
+    copy_in_one: u64,
 }
 
 impl fmt::Debug for S3Store {

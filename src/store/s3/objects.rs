@@ -205,19 +205,18 @@ pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Res
             (Some(true), Some(next)) => Next::Token(next.to_owned()),
             _ => Next::End,
         };
-        let objects: Vec<Result<ListedObject>> = page
-            .contents()
-            .iter()
-            .map(|object| {
-                let len = object.size().and_then(|len| u64::try_from(len).ok());
-                Ok(ListedObject {
-                    key: listed_key(&request, object.key())?,
-                    len: len.ok_or_else(|| request.lacks("length"))?,
-                    modified: object.last_modified().and_then(modified),
-                })
+        let listed = page.contents().iter().map(|object| {
+            let len = object.size().and_then(|len| u64::try_from(len).ok());
+            Ok(ListedObject {
+                key: listed_key(&request, object.key())?,
+                len: len.ok_or_else(|| request.lacks("length"))?,
+                modified: object.last_modified().and_then(modified),
             })
-            .collect();
-        Ok(Some((stream::iter(objects), next)))
+        });
+        let mut listed = listed.collect::<Result<Vec<_>>>()?;
+        // S3's are sorted, others' may not be.
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Some((stream::iter(listed.into_iter().map(Ok)), next)))
     });
     pages.try_flatten().boxed()
 }

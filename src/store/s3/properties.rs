@@ -69,6 +69,10 @@ pub(super) fn user_metadata(metadata: &BTreeMap<String, String>) -> Result<HashM
             let message = format!("the metadata name {name:?} cannot be a header's: use letters, digits and `-`");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
+        if value.is_empty() {
+            let message = format!("the metadata {name:?} is empty, which some stores forget: give it a value");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         if !is_header_value(value) {
             let message =
                 format!("the metadata {name:?} cannot be a header: use ASCII, without line ends or spaces around it");
@@ -148,7 +152,8 @@ mod tests {
 
     #[test]
     fn what_headers_cannot_carry_is_refused() {
-        for (name, value) in [("", "v"), ("a b", "v"), ("a:b", "v"), ("ü", "v"), ("n", "ü"), ("n", " v"), ("n", "a\nb")]
+        for (name, value) in
+            [("", "v"), ("a b", "v"), ("a:b", "v"), ("ü", "v"), ("n", "ü"), ("n", ""), ("n", " v"), ("n", "a\nb")]
         {
             let error = Headers::new(&one(name, value)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?} {value:?}");
@@ -157,7 +162,7 @@ mod tests {
         assert_eq!(Headers::new(&long).unwrap_err().kind(), ErrorKind::LimitExceeded);
         assert!(Headers::new(&one("name", &"v".repeat(MAX_METADATA - 4))).is_ok());
         let twice = Properties {
-            metadata: [("a".to_owned(), String::new()), ("A".to_owned(), String::new())].into(),
+            metadata: [("a".to_owned(), "v".to_owned()), ("A".to_owned(), "v".to_owned())].into(),
             ..Properties::default()
         };
         assert_eq!(Headers::new(&twice).unwrap_err().kind(), ErrorKind::InvalidInput);

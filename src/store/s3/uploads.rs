@@ -1,6 +1,6 @@
 //! Multipart uploads.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart};
 use base64::Engine as _;
@@ -11,8 +11,8 @@ use super::body::outgoing;
 use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::objects::{check_absent, content_length};
-use super::properties::Headers;
-use super::{MAX_PART, S3Checksum, S3Store, listed_key};
+use super::properties::{Headers, modified};
+use super::{MAX_PART, MIN_PART, S3Checksum, S3Store, listed_key};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::{CompletedPart, Payload, Properties, PutCondition, PutPart, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
@@ -42,6 +42,7 @@ pub(super) async fn initiate(store: &S3Store, key: &ObjectKey, properties: &Prop
 }
 
 pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) -> Result<ETag> {
+    check_id(upload)?;
     let PutPart { number, attempt: _, offset: _, payload } = part;
     let len = payload.len();
     if len > MAX_PART {
@@ -127,10 +128,11 @@ pub(super) async fn complete(
     if !parts.is_sorted_by(|a, b| a.number < b.number) {
         return invalid("the parts of an object are listed once each, ascending by number");
     }
+    check_id(upload)?;
     let is_new = condition == PutCondition::IfNotExists;
     let request = Request::new(format!("complete {}", store.name(&upload.key))).if_absent(is_new);
-    if is_new {
-        check_absent(store, &upload.key).await?;
+    if is_new && let Err(error) = check_absent(store, &upload.key).await {
+        return Err(explain(store, upload, parts, error).await);
     }
     let listed = parts
         .iter()
@@ -145,12 +147,63 @@ pub(super) async fn complete(
             .set_if_none_match(is_new.then(|| "*".to_owned()))
             .send()
     };
-    let answer = store.send(&request, store.patience.publish, complete).await?;
+    let answer = match store.send(&request, store.patience.publish, complete).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(explain(store, upload, parts, error).await),
+    };
     // A success whose body says nothing: whether there is an object is not known.
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
 
+/// A refusal of Complete, as far as what is stored explains it: by the upload that is gone, or by the part that is to blame.
+///
+/// An upload that is gone comes first. If it was completed and only the answer was lost, the object that "exists already" is its own,
+/// and whoever asked has to look at it. A missing part comes before a short one: stores disagree on which of the two they mention.
+async fn explain(store: &S3Store, upload: &Upload, parts: &[CompletedPart], error: Error) -> Error {
+    if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Changed | ErrorKind::LimitExceeded) {
+        return error;
+    }
+    let stored = match list_attempts(store, upload).await {
+        Ok(stored) => stored,
+        Err(gone) if gone.kind() == ErrorKind::NotFound => return gone,
+        Err(_) => return error,
+    };
+    if error.kind() == ErrorKind::AlreadyExists {
+        return error;
+    }
+    let is_there = |part: &CompletedPart| stored.iter().any(|stored| stored.part.number == part.number);
+    let find = |listed: &CompletedPart| {
+        let mut parts = stored.iter().map(|stored| &stored.part);
+        parts.find(|part| part.number == listed.number && part.etag == listed.etag)
+    };
+    let changed = |why| Error::new(ErrorKind::Changed, format!("cannot complete {}: {why}", store.name(&upload.key)));
+    for part in parts {
+        if find(part).is_none() {
+            let why = if is_there(part) { "a part was stored again" } else { "a part is not there" };
+            return changed(why).with_part(part.number).with_source(error);
+        }
+    }
+    let all_but_last = parts.split_last().map_or(parts, |(_, rest)| rest);
+    let short = all_but_last.iter().find(|part| find(part).is_some_and(|found| found.len < MIN_PART));
+    match short {
+        Some(part) if error.kind() == ErrorKind::LimitExceeded => error.with_part(part.number),
+        _ => error,
+    }
+}
+
+/// Refuses ids that no store gives and some would take for a path.
+fn check_id(upload: &Upload) -> Result<()> {
+    if upload.id.0.is_empty() || upload.id.0.split('/').any(|segment| segment == "..") {
+        let message = format!("there is no upload {:?}", upload.id.0);
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    Ok(())
+}
+
 pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
+    if check_id(upload).is_err() {
+        return Ok(());
+    }
     let request = Request::new(format!("abort the upload of {}", store.name(&upload.key)));
     let mut pause = Duration::from_millis(100);
     for _ in 0..ABORTS {
@@ -177,7 +230,27 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
     Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
 }
 
+/// A part as it is listed, and when it was stored.
+struct Listed {
+    part: StoredPart,
+    modified: Option<SystemTime>,
+}
+
 pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<StoredPart>> {
+    let mut parts: Vec<StoredPart> = Vec::new();
+    for Listed { part, .. } in list_attempts(store, upload).await? {
+        match parts.last_mut() {
+            // The latest attempt, where a store keeps several.
+            Some(last) if last.number == part.number => *last = part,
+            _ => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+/// What is stored, ascending by number and then by time: SeaweedFS keeps every attempt at a part, and Complete names one.
+async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> {
+    check_id(upload)?;
     let request = Request::new(format!("list the parts of {}", store.name(&upload.key)));
     let mut parts = Vec::new();
     let mut marker: Option<String> = None;
@@ -187,13 +260,14 @@ pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<S
             list.upload_id(&upload.id.0).set_part_number_marker(marker.clone()).send()
         };
         let page = store.send(&request, store.patience.request, list).await?;
-        for part in page.parts() {
+        for listed in page.parts() {
             let number =
-                part.part_number().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| request.lacks("part number"))?;
+                listed.part_number().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| request.lacks("part number"))?;
             let len =
-                part.size().and_then(|len| u64::try_from(len).ok()).ok_or_else(|| request.lacks("part's length"))?;
-            let tag = part.e_tag().ok_or_else(|| request.lacks("part's ETag"))?;
-            parts.push(StoredPart { number: PartNumber::try_from(number)?, etag: etag(tag), len });
+                listed.size().and_then(|len| u64::try_from(len).ok()).ok_or_else(|| request.lacks("part's length"))?;
+            let tag = listed.e_tag().ok_or_else(|| request.lacks("part's ETag"))?;
+            let part = StoredPart { number: PartNumber::try_from(number)?, etag: etag(tag), len };
+            parts.push(Listed { part, modified: listed.last_modified().and_then(modified) });
         }
         if page.is_truncated() != Some(true) {
             break;
@@ -204,7 +278,7 @@ pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<S
         }
         marker = Some(next.to_owned());
     }
-    parts.sort_by_key(|part| part.number);
+    parts.sort_by_key(|listed| (listed.part.number, listed.modified));
     Ok(parts)
 }
 
