@@ -77,7 +77,7 @@ async fn stored(store: &dyn MultipartStore, name: &str) -> Stored {
 
 /// What a malicious store does.
 async fn replace(store: &dyn MultipartStore, name: &str, body: Vec<u8>, metadata: BTreeMap<String, String>) {
-    let (payload, properties) = (Payload::held(vec![body.into()]), Properties { metadata });
+    let (payload, properties) = (Payload::held(vec![body.into()]), Properties { metadata, ..Properties::default() });
     store.put_object(&key(name), payload, &properties, PutCondition::None).await.unwrap();
 }
 

@@ -97,7 +97,7 @@ impl World {
     /// What a malicious store does.
     async fn replace(&self, key: &str, object: &Stored) {
         let payload = Payload::held(vec![object.body.clone().into()]);
-        let properties = Properties { metadata: object.metadata.clone() };
+        let properties = Properties { metadata: object.metadata.clone(), ..Properties::default() };
         self.store.put_object(&key.parse().unwrap(), payload, &properties, PutCondition::None).await.unwrap();
     }
 

@@ -44,7 +44,8 @@ async fn memory_refuses_what_is_over_its_limits() {
     let limits = Limits { max_part: 10, max_parts: PartNumber::MIN, max_metadata: 5, ..MemoryStore::new().limits() };
     let store = MemoryStore::with_limits(limits);
     let key = "key".parse().expect("a key");
-    let properties = |value: &str| Properties { metadata: [("nm".to_owned(), value.to_owned())].into() };
+    let metadata = |value: &str| [("nm".to_owned(), value.to_owned())].into();
+    let properties = |value: &str| Properties { metadata: metadata(value), ..Properties::default() };
     let refused = store.initiate(&key, &properties("four")).await.expect_err("metadata is too long");
     assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
     let id = store.initiate(&key, &properties("3 b")).await.expect("just short enough");

@@ -26,7 +26,8 @@ fn key(key: &str) -> ObjectKey {
 fn object(seed: u64, len: usize) -> (Bytes, Properties) {
     let block: Vec<u8> = format!("{seed:024}").into_bytes();
     let body: Vec<u8> = block.iter().copied().cycle().take(len).collect();
-    (body.into(), Properties { metadata: [("seed".to_owned(), seed.to_string())].into() })
+    let metadata = [("seed".to_owned(), seed.to_string())].into();
+    (body.into(), Properties { metadata, ..Properties::default() })
 }
 
 async fn put(store: &DirStore, name: &str, (body, properties): (Bytes, Properties)) -> Result<ETag> {

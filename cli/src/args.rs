@@ -31,6 +31,10 @@ Environment:
   SEALIFT_ROOT_KEY  root key of the key store, 32 bytes in base64, instead of its file root.key
   AWS_…, ALIBABA_CLOUD_…, VAULT_… or BAO_…, SEALIFT_PKCS11_PIN
                     credentials and addresses of key services, as their own tools take them
+  AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...
+                    for s3://, as AWS's own tools know them
+  OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN, OSS_REGION, OSS_ENDPOINT
+                    for oss://, as ossutil knows them; or ALIBABA_CLOUD_ACCESS_KEY_ID and so on
   RUST_LOG          what to log to stderr, such as `sealift=debug`
 
 Exit codes:
@@ -47,6 +51,9 @@ URLs:
   /dir/name, dir/name      the object is the plain file at exactly this path;
                            everything else about it is in the folder `.sealift` beside it
   file:///dir/name         the same, with %20 and the like for special characters
+  s3://bucket/key          an object in Amazon S3 or in a store that speaks its protocol (--endpoint);
+                           credentials are found as AWS's own tools find them
+  oss://bucket/key         an object in Alibaba Cloud OSS; --region or --endpoint says where
   discard:                 only for put: count the bytes and drop them, to measure"
     };
 }
@@ -55,8 +62,10 @@ const URLS: &str = urls!();
 
 // Below the macro, which it uses.
 mod rewrap;
+mod sse;
 
 pub(crate) use rewrap::Rewrap;
+pub(crate) use sse::{Sse, SseArgs, SseSet};
 
 const PUT: &str = concat!(
     "\
@@ -129,6 +138,9 @@ pub(crate) enum Command {
     #[command(after_help = URLS)]
     Mv(Copy),
     Rewrap(Rewrap),
+    /// Change how Alibaba Cloud OSS encrypts objects on its side
+    #[command(subcommand, arg_required_else_help = true)]
+    Sse(Sse),
     /// List, resume and abort interrupted uploads
     #[command(subcommand, arg_required_else_help = true)]
     Uploads(Uploads),
@@ -182,6 +194,15 @@ pub(crate) struct Put {
     /// Metadata of your own; may be repeated. It is stored in the clear, not encrypted and not authenticated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub(crate) metadata: Vec<(String, String)>,
+    /// Media type that the store shows for the object. Stored in the clear
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// How the store is to keep the object, such as STANDARD_IA, where it has several ways
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub(crate) storage_class: Option<String>,
+    /// A tag for the store's own rules and bills, where it has tags; may be repeated. Stored in the clear
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "Store")]
+    pub(crate) tag: Vec<(String, String)>,
     /// Size of a part, such as 16M [default: 16M, more where the object needs it]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) part_size: Option<u64>,
@@ -206,6 +227,10 @@ pub(crate) struct Put {
     pub(crate) abort_on_interrupt: bool,
 
     #[command(flatten)]
+    pub(crate) sse: SseArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -227,6 +252,8 @@ pub(crate) struct Get {
     #[arg(long)]
     pub(crate) force: bool,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) keys: ReaderKeys,
     #[command(flatten)]
@@ -250,6 +277,8 @@ pub(crate) struct Cat {
     pub(crate) range: Option<ByteRange>,
 
     #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) keys: ReaderKeys,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -266,6 +295,8 @@ pub(crate) struct Stat {
     #[arg(value_name = "URL", value_hint = ValueHint::AnyPath)]
     pub(crate) url: Location,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) keys: ReaderKeys,
     #[command(flatten)]
@@ -286,6 +317,8 @@ pub(crate) struct Verify {
     pub(crate) against: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) keys: ReaderKeys,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -304,6 +337,8 @@ pub(crate) struct Ls {
     pub(crate) url: Location,
 
     #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) json: Json,
 }
 
@@ -317,6 +352,8 @@ pub(crate) struct Rm {
     #[arg(value_name = "URL", value_hint = ValueHint::AnyPath)]
     pub(crate) url: Location,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -333,6 +370,10 @@ pub(crate) struct Copy {
     #[arg(long)]
     pub(crate) if_not_exists: bool,
 
+    #[command(flatten)]
+    pub(crate) sse: SseArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -368,6 +409,8 @@ pub(crate) struct UploadsResume {
     pub(crate) abort_on_interrupt: bool,
 
     #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
     pub(crate) keys: Keys,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -381,6 +424,8 @@ pub(crate) struct UploadsAbort {
     #[arg(value_name = "ID")]
     pub(crate) id: String,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -396,6 +441,8 @@ pub(crate) struct DataKey {
     #[arg(value_name = "URL", value_hint = ValueHint::AnyPath)]
     pub(crate) url: Location,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) keys: ReaderKeys,
 }
@@ -443,6 +490,23 @@ pub(crate) struct ReaderKeys {
     /// Demand that the object is bound to this very name (put --bind)
     #[arg(long, help_heading = "Keys")]
     pub(crate) bound: bool,
+}
+
+/// Where a bucket is, for what environment and profile do not say.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StoreArgs {
+    /// Where the store of the bucket is, such as https://s3.example.com [default: what AWS_ENDPOINT_URL or the profile says, or AWS]
+    #[arg(long, value_name = "URL", help_heading = "Store", value_hint = ValueHint::Url)]
+    pub(crate) endpoint: Option<String>,
+    /// The bucket's region [default: what AWS_REGION or the profile says]
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub(crate) region: Option<String>,
+    /// The profile to take from the cloud's own configuration files [default: what AWS_PROFILE says]
+    #[arg(long, value_name = "NAME", help_heading = "Store")]
+    pub(crate) profile: Option<String>,
+    /// What commands that write put here.
+    #[arg(skip)]
+    pub(crate) sse: SseArgs,
 }
 
 /// What the engine may use.

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 
 fn log(verbose: u8) {
     let default = match verbose {
-        0 => "warn",
+        // What the AWS SDK warns of while it looks for a region and credentials, the error says if nothing is found.
+        0 => "warn,aws_config=error",
         1 => "info,sealift=debug",
         _ => "info,sealift=trace",
     };

@@ -1,5 +1,6 @@
 //! From a place to the store it is in.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,8 +8,9 @@ use futures::{Stream, TryStreamExt as _};
 use sealift::store::{DirStore, DiscardStore, MultipartStore};
 use sealift::{Error, ErrorKind, ObjectKey};
 
+use crate::args::StoreArgs;
 use crate::exit::{Failure, Result};
-use crate::url::Location;
+use crate::url::{Location, Remote, Scheme};
 
 /// An object's store and its key there.
 pub(crate) struct Object {
@@ -16,88 +18,202 @@ pub(crate) struct Object {
     pub(crate) key: ObjectKey,
 }
 
-/// A directory, for what is done to all objects in it and below.
-pub(crate) struct Below {
-    dir: PathBuf,
-    store: DirStore,
+/// A directory or a part of a bucket, for what is done to all objects in it and below.
+pub(crate) enum Below {
+    Dir { dir: PathBuf, store: DirStore },
+    Remote { remote: Remote, store: Arc<dyn MultipartStore> },
 }
 
 impl Below {
     pub(crate) fn list(&self) -> impl Stream<Item = Result<ObjectKey, Error>> {
-        self.store.list("").map_ok(|listed| listed.key)
+        let listed = match self {
+            Self::Dir { store, .. } => store.list(""),
+            Self::Remote { remote, store } => store.list(&remote.key),
+        };
+        listed.map_ok(|listed| listed.key)
     }
 
     /// What a user would write for a listed object, and the object as it would be for that.
     pub(crate) fn object(&self, key: ObjectKey) -> (String, Result<Object, Error>) {
-        let path = self.dir.join(key.as_str());
+        let (dir, store) = match self {
+            Self::Dir { dir, store } => (dir, store),
+            Self::Remote { remote, store } => {
+                let url = Remote { key: key.to_string(), ..remote.clone() }.to_string();
+                return (url, Ok(Object { store: Arc::clone(store), key }));
+            }
+        };
+        let path = dir.join(key.as_str());
         // What is bound to its name is bound to the last segment, in the store that is its directory.
         let object = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
             (Some(dir), Some(name)) => DirStore::open(dir)
                 .and_then(|store| Ok(Object { store: Arc::new(store) as Arc<dyn MultipartStore>, key: name.parse()? })),
-            _ => Ok(Object { store: Arc::new(self.store.clone()) as Arc<dyn MultipartStore>, key }),
+            _ => Ok(Object { store: Arc::new(store.clone()) as Arc<dyn MultipartStore>, key }),
         };
         (path.display().to_string(), object)
     }
 }
 
 impl Location {
-    /// The directory here.
-    pub(crate) fn below(&self) -> Result<Below> {
-        let dir = self.path()?.to_owned();
-        if !dir.is_dir() {
-            return Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())));
+    /// The directory here, or what is below this name in a bucket.
+    pub(crate) async fn below(&self, at: &StoreArgs) -> Result<Below> {
+        match self {
+            Self::File(dir) if dir.is_dir() => Ok(Below::Dir { store: DirStore::open(dir)?, dir: dir.clone() }),
+            Self::File(dir) => {
+                Err(Failure::new(ErrorKind::NotFound, format!("there is no directory {}", dir.display())))
+            }
+            Self::Remote(remote) => Ok(Below::Remote { remote: remote.as_folder(), store: remote.store(at).await? }),
+            Self::Discard => Err(keeps_nothing()),
         }
-        Ok(Below { store: DirStore::open(&dir)?, dir })
     }
 
     /// The object here, to be read.
-    pub(crate) fn object(&self) -> Result<Object> {
-        let path = self.path()?;
-        let (dir, key) = split(path)?;
-        Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
+    pub(crate) async fn object(&self, at: &StoreArgs) -> Result<Object> {
+        match self {
+            Self::File(path) => {
+                let (dir, key) = split(path)?;
+                Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
+            }
+            Self::Remote(remote) => {
+                let key = object_key(remote)?;
+                Ok(Object { store: remote.store(at).await?, key })
+            }
+            Self::Discard => Err(keeps_nothing()),
+        }
+    }
+
+    /// What the store's own tool shows of the object here, where it is OSS.
+    pub(crate) async fn shown_by_its_tool(&self, at: &StoreArgs) -> Result<BTreeMap<String, String>> {
+        match self {
+            #[cfg(feature = "oss")]
+            Self::Remote(remote) if remote.scheme == Scheme::Oss => {
+                let key = object_key(remote)?;
+                Ok(open_oss(&format!("oss://{}", remote.bucket), at)?.stat(&key).await?)
+            }
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// The object here, to be written; the store makes the directories it needs.
-    pub(crate) fn new_object(&self) -> Result<Object> {
-        let path = match self {
-            Self::File(path) => path,
-            Self::Discard => {
-                return Ok(Object { store: Arc::new(DiscardStore::new()), key: "discarded".parse()? });
-            }
-        };
-        let (dir, key) = split(path)?;
-        if path.is_dir() {
-            return Err(Failure::new(
-                ErrorKind::InvalidInput,
-                format!("{0} is a directory: name the object in it, such as {0}/NAME", path.display()),
-            ));
-        }
-        Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
-    }
-
-    /// The path this is, in a store that can be read.
-    pub(crate) fn path(&self) -> Result<&Path> {
+    pub(crate) async fn new_object(&self, at: &StoreArgs) -> Result<Object> {
         match self {
-            Self::File(path) => Ok(path),
-            Self::Discard => {
-                Err(Failure::new(ErrorKind::InvalidInput, "`discard:` keeps nothing: it is only for `put`, to measure"))
+            Self::File(path) => {
+                at.refuse_sse()?;
+                let (dir, key) = split(path)?;
+                if path.is_dir() {
+                    return Err(Failure::new(
+                        ErrorKind::InvalidInput,
+                        format!("{0} is a directory: name the object in it, such as {0}/NAME", path.display()),
+                    ));
+                }
+                Ok(Object { store: Arc::new(DirStore::open(dir)?), key })
             }
+            Self::Remote(_) => self.object(at).await,
+            Self::Discard => Ok(Object { store: Arc::new(DiscardStore::new()), key: "discarded".parse()? }),
         }
     }
 }
 
-/// The store a ledger or a listing means by `url`.
-pub(crate) fn open(url: &str) -> Result<Arc<dyn MultipartStore>> {
+impl Remote {
+    /// The same as the beginning of the keys below it.
+    pub(crate) fn as_folder(&self) -> Self {
+        let mut folder = self.clone();
+        if !folder.key.is_empty() && !folder.key.ends_with('/') {
+            folder.key.push('/');
+        }
+        folder
+    }
+
+    /// The store this is in.
+    pub(crate) async fn store(&self, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+        match self.scheme {
+            Scheme::Oss => Ok(Arc::new(open_oss(&format!("oss://{}", self.bucket), at)?)),
+            Scheme::S3 => open_s3(&format!("s3://{}", self.bucket), at).await,
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+async fn open_s3(url: &str, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    at.refuse_sse()?;
+    let mut builder: sealift::store::s3::S3Builder = url.parse()?;
+    if let Some(endpoint) = &at.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some(region) = &at.region {
+        builder = builder.region(region);
+    }
+    if let Some(profile) = &at.profile {
+        builder = builder.profile(profile);
+    }
+    Ok(Arc::new(builder.build().await?))
+}
+
+#[cfg(not(feature = "s3"))]
+async fn open_s3(_: &str, _: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    let message = "this program was built without S3";
+    Err(Failure::new(ErrorKind::InvalidInput, message).hint("build it with `--features s3`"))
+}
+
+/// The bucket of OSS at `url`, with what flags and environment say of it.
+#[cfg(feature = "oss")]
+pub(crate) fn open_oss(url: &str, at: &StoreArgs) -> Result<sealift::store::OssStore> {
+    let mut builder: sealift::store::oss::Builder = url.parse()?;
+    if at.profile.is_some() {
+        let message = "--profile is for s3://: for oss://, set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET";
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    }
+    if let Some(endpoint) = &at.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some(region) = &at.region {
+        builder = builder.region(region);
+    }
+    Ok(builder.sse(at.sse.sse()?).from_env()?.build()?)
+}
+
+#[cfg(not(feature = "oss"))]
+pub(crate) fn open_oss(_: &str, _: &StoreArgs) -> Result<DiscardStore> {
+    let message = "this program was built without OSS";
+    Err(Failure::new(ErrorKind::InvalidInput, message).hint("build it with `--features oss`"))
+}
+
+pub(crate) fn keeps_nothing() -> Failure {
+    Failure::new(ErrorKind::InvalidInput, "`discard:` keeps nothing: it is only for `put`, to measure")
+}
+
+/// The store a ledger means by `url`.
+pub(crate) async fn open(url: &str, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    if url.starts_with("s3://") {
+        return open_s3(url, at).await;
+    }
+    if url.starts_with("oss://") {
+        return Ok(Arc::new(open_oss(url, at)?));
+    }
     let location: Location = url.parse().map_err(|e: String| Error::new(ErrorKind::InvalidInput, e))?;
-    Ok(Arc::new(DirStore::open(location.path()?)?))
+    match location {
+        Location::File(dir) => Ok(Arc::new(DirStore::open(dir)?)),
+        Location::Remote(remote) => remote.store(at).await,
+        Location::Discard => Err(keeps_nothing()),
+    }
 }
 
 /// What a user would write for the object `key` of that store.
 pub(crate) fn object_url(store: &str, key: &str) -> String {
+    // How a store of a cloud is reached, its URL says in a query.
+    let store = if store.starts_with("file:") { store } else { store.split('?').next().unwrap_or(store) };
     match store.parse() {
         Ok(Location::File(dir)) => dir.join(key).display().to_string(),
         _ => format!("{}/{key}", store.trim_end_matches('/')),
     }
+}
+
+/// The key of an object, and not of what is a folder to those who look at the bucket.
+pub(crate) fn object_key(remote: &Remote) -> Result<ObjectKey> {
+    if remote.key.is_empty() || remote.key.ends_with('/') {
+        let message = format!("{remote} names no object: end it with the object's name");
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(remote.key.parse()?)
 }
 
 /// Directory and name.

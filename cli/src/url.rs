@@ -7,15 +7,60 @@ use std::str::FromStr;
 use clap::builder::{TypedValueParser, ValueParserFactory};
 
 /// What the schemes are, for messages.
-const KNOWN: &str = "file:///dir/name, plain paths, and discard:";
+const KNOWN: &str = "file:///dir/name, plain paths, s3://bucket/key, oss://bucket/key, and discard:";
 
 /// A place in some store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     /// In a directory. The path is absolute.
     File(PathBuf),
+    /// In a bucket of an object store.
+    Remote(Remote),
     /// `discard:`
     Discard,
+}
+
+/// `SCHEME://BUCKET/KEY`, as the clouds' own tools write it: nothing in the key is encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) scheme: Scheme,
+    pub(crate) bucket: String,
+    /// Empty where the bucket itself is meant.
+    pub(crate) key: String,
+}
+
+/// The object stores that this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Oss,
+    S3,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Oss => "oss",
+            Self::S3 => "s3",
+        }
+    }
+}
+
+impl Remote {
+    fn parse(scheme: Scheme, rest: &str) -> Result<Self, String> {
+        let name = scheme.name();
+        let rest = rest.strip_prefix("//").ok_or_else(|| format!("an object's place is {name}://BUCKET/KEY"))?;
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err(format!("an object's place is {name}://BUCKET/KEY, with the name of a bucket"));
+        }
+        Ok(Self { scheme, bucket: bucket.to_owned(), key: key.to_owned() })
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}/{}", self.scheme.name(), self.bucket, self.key)
+    }
 }
 
 impl Location {
@@ -31,6 +76,8 @@ impl Location {
             ("discard", "") => Ok(Self::Discard),
             ("discard", _) => Err("`discard:` has nothing after the colon".to_owned()),
             ("file", rest) => file_path(rest).map(Self::File),
+            ("oss", rest) => Remote::parse(Scheme::Oss, rest).map(Self::Remote),
+            ("s3", rest) => Remote::parse(Scheme::S3, rest).map(Self::Remote),
             _ => Err(format!(
                 "{scheme}: is no store that this program knows: it knows {KNOWN}. For a file whose name begins so, write ./{text}"
             )),
@@ -50,6 +97,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::Remote(remote) => remote.fmt(f),
             Self::Discard => f.write_str("discard:"),
         }
     }
@@ -155,12 +203,28 @@ mod tests {
     }
 
     #[test]
+    fn buckets_and_keys_are_written_as_the_clouds_tools_write_them() {
+        for (text, bucket, key) in [
+            ("s3://b/k", "b", "k"),
+            ("S3://b/a/b%20c d?e#f", "b", "a/b%20c d?e#f"),
+            ("s3://b", "b", ""),
+            ("s3://b/", "b", ""),
+            ("s3://b//k", "b", "/k"),
+        ] {
+            let remote = Remote { scheme: Scheme::S3, bucket: bucket.to_owned(), key: key.to_owned() };
+            assert_eq!(remote.to_string().parse(), Ok(Location::Remote(remote.clone())));
+            assert_eq!(text.parse(), Ok(Location::Remote(remote)), "{text}");
+        }
+    }
+
+    #[test]
     fn what_names_nothing_is_refused() {
         for text in [
             "",
             "-",
-            "s3://b/k",
-            "oss:b/k",
+            "s3:b/k",
+            "s3:///k",
+            "gopher://b/k",
             "discard:x",
             "file:a",
             "file://host/a",
@@ -171,7 +235,7 @@ mod tests {
         ] {
             assert!(text.parse::<Location>().is_err(), "{text}");
         }
-        let error = "s3://b/k".parse::<Location>().unwrap_err();
-        assert!(error.contains("file://") && error.contains("discard:"), "{error}");
+        let error = "gopher://b/k".parse::<Location>().unwrap_err();
+        assert!(error.contains("file://") && error.contains("s3://") && error.contains("discard:"), "{error}");
     }
 }

@@ -37,6 +37,12 @@ pub struct UploadOptions {
     pub bind: bool,
     /// The caller's own metadata, stored in the clear. No name may begin with `sealift-`.
     pub metadata: BTreeMap<String, String>,
+    /// Media type that the store shows for the object. Stored in the clear; says more of the plaintext than the sealed bytes do.
+    pub content_type: Option<String>,
+    /// The store's name for how it keeps the object, where it has several.
+    pub storage_class: Option<String>,
+    /// Tags for the store's own rules and bills, where it has them. Stored in the clear.
+    pub tags: BTreeMap<String, String>,
     /// Whether an object that is there may be replaced.
     pub condition: PutCondition,
     /// Directory of the upload ledgers. Without one, or with a source that can be read only once, nothing can be resumed.
@@ -71,6 +77,9 @@ impl Default for UploadOptions {
             context: EncryptionContext::default(),
             bind: false,
             metadata: BTreeMap::new(),
+            content_type: None,
+            storage_class: None,
+            tags: BTreeMap::new(),
             condition: PutCondition::None,
             ledger: None,
             spool: None,
@@ -210,7 +219,18 @@ impl Engine {
         };
         let keep = options.on_failure == OnCancel::KeepForResume && resumable;
         let machine = Machine::new(Config { keep_on_failure: keep, ..config.clone() }, plan.clone())?;
-        let object = Object { store, key, properties: Properties { metadata }, condition: options.condition, envelope };
+        let object = Object {
+            store,
+            key,
+            properties: Properties {
+                metadata,
+                content_type: options.content_type,
+                storage_class: options.storage_class,
+                tags: options.tags,
+            },
+            condition: options.condition,
+            envelope,
+        };
         let sealer = PartSealer {
             shared: Arc::clone(self.shared()),
             data_key: Arc::new(data_key),
@@ -266,8 +286,13 @@ impl Engine {
         };
         let upload = Upload { key: key.clone(), id: header.upload.clone() };
         let condition = if header.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None };
-        let object =
-            Object { store, key, properties: Properties { metadata: header.envelope.clone() }, condition, envelope };
+        let object = Object {
+            store,
+            key,
+            properties: Properties { metadata: header.envelope.clone(), ..Properties::default() },
+            condition,
+            envelope,
+        };
         let listed = match object.store.list_parts(&upload).await {
             Ok(listed) => listed,
             Err(e) if e.kind() == ErrorKind::NotFound => {

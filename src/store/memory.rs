@@ -100,6 +100,7 @@ impl MemoryStore {
     }
 
     fn check_properties(&self, properties: &Properties) -> Result<()> {
+        properties.refuse_classes_and_tags("memory")?;
         let size: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         if size > self.limits.max_metadata {
             return Err(Error::new(
@@ -390,10 +391,10 @@ impl MultipartStore for MemoryStore {
         if_match: &'a ETag,
     ) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(async move {
-            let properties = Properties { metadata: metadata.clone() };
-            self.check_properties(&properties)?;
             let mut state = self.state();
             let object = state.object(key)?;
+            let properties = Properties { metadata: metadata.clone(), ..object.properties.clone() };
+            self.check_properties(&properties)?;
             if object.etag != *if_match {
                 return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
             }

@@ -5,6 +5,10 @@ mod dir;
 mod direct;
 mod discard;
 mod memory;
+#[cfg(feature = "oss")]
+pub mod oss;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +28,10 @@ pub use dir::DirStore;
 pub use direct::{DirectStore, PartSink};
 pub use discard::DiscardStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "oss")]
+pub use oss::OssStore;
+#[cfg(feature = "s3")]
+pub use s3::S3Store;
 
 /// What a store allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +99,8 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
 
     /// Makes the object of the listed parts, ascending by number, and publishes it.
     ///
-    /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published.
+    /// A listed part that is missing or has another ETag is [`ErrorKind::Changed`], and nothing is published. A store that keeps earlier
+    /// attempts at a part takes the one whose ETag is listed.
     fn complete<'a>(
         &'a self,
         upload: &'a Upload,
@@ -167,6 +176,24 @@ pub struct Upload {
 pub struct Properties {
     /// User metadata: names in lower case, without the store's prefix. Stored in the clear.
     pub metadata: BTreeMap<String, String>,
+    /// Its media type. `None` is `application/octet-stream`, and nothing more than that is known of sealed bytes.
+    pub content_type: Option<String>,
+    /// The store's name for how it keeps the object. `None` is the store's default. A store without such classes refuses one.
+    pub storage_class: Option<String>,
+    /// Tags, which the store's own rules and bills refer to. A store without tags refuses them; no store gives them back with an object.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Properties {
+    /// Refuses what a store without storage classes and tags cannot keep.
+    pub(crate) fn refuse_classes_and_tags(&self, store: &str) -> Result<()> {
+        let what = match (&self.storage_class, self.tags.is_empty()) {
+            (Some(_), _) => "storage classes",
+            (None, false) => "tags",
+            (None, true) => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, format!("{store} has no {what}: leave them out")))
+    }
 }
 
 /// What must hold for a write to happen.
@@ -289,6 +316,15 @@ impl Payload {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// All of the segments, where they are in memory.
+    #[cfg(feature = "s3")]
+    pub(crate) fn as_held(&self) -> Option<&[Bytes]> {
+        match &self.segments {
+            Segments::Held(segments) => Some(segments.as_slice()),
+            Segments::Produced(_) => None,
+        }
     }
 
     /// The error for a payload that ended after `sent` bytes.

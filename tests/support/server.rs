@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+const INSTALL: &str = "to install what the tests need: cargo xtask setup";
+
 /// A server that runs until this is dropped, which a panic does too.
 pub(crate) struct Server {
     child: Child,
-    port: u16,
+    /// The port it was started for.
+    pub(crate) port: u16,
     dir: TempDir,
 }
 
@@ -39,7 +42,7 @@ impl Server {
             command.current_dir(dir.path()).env("HOME", dir.path());
             command.stdin(Stdio::null()).stdout(out).stderr(log);
             let child = command.spawn().unwrap_or_else(|error| {
-                panic!("{name} cannot be started, {error}; to install what the tests need: cargo xtask setup")
+                panic!("{name} cannot be started, {error}; {INSTALL}")
             });
             let mut server = Self { child, port, dir };
             if server.wait_until_ready(name, &is_ready) {
@@ -112,15 +115,27 @@ pub(crate) fn http_status(port: u16, method: &str, path: &str) -> Option<u16> {
     std::str::from_utf8(head.get(9..)?).ok()?.parse().ok()
 }
 
-/// A file of a package in the tests' Python environment, wherever its `site-packages` is.
+/// A program of the environment that `cargo xtask setup` makes.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn installed(program: &str) -> PathBuf {
+    let path = environment().join("bin").join(program);
+    assert!(path.exists(), "{} is not there; {INSTALL}", path.display());
+    path
+}
+
+/// A file of a package in that environment, wherever its `site-packages` is.
 ///
 /// # Panics
 /// If it is not there.
 pub(crate) fn python_package_file(path: &str) -> PathBuf {
-    let lib = crate::support::python().parent().and_then(Path::parent).expect("a virtual environment").join("lib");
-    let versions = fs::read_dir(&lib).into_iter().flatten().flatten();
+    let versions = fs::read_dir(environment().join("lib")).into_iter().flatten().flatten();
     let mut found = versions.map(|version| version.path().join("site-packages").join(path));
-    found
-        .find(|file| file.exists())
-        .unwrap_or_else(|| panic!("{path} is not installed; to install what the tests need: cargo xtask setup"))
+    found.find(|file| file.exists()).unwrap_or_else(|| panic!("{path} is not there; {INSTALL}"))
+}
+
+fn environment() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory is inside target/");
+    target.join("test-venv")
 }

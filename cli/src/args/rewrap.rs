@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueHint};
 
-use super::{Output, parse_pair};
+use super::{Output, StoreArgs, parse_pair};
 use crate::url::Location;
 
 const EXAMPLES: &str = concat!(
@@ -77,6 +77,8 @@ pub(crate) struct Rewrap {
     #[arg(long, help_heading = "Keys that open it now")]
     pub(crate) bound: bool,
 
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: Output,
 }

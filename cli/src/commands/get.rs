@@ -31,7 +31,7 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
     let engine = args.engine.engine()?;
     let bar = args.output.bar(if to_stdout { u8::MAX } else { verbose });
     let work = async {
-        let reader = open(&engine, &args.url, &args.keys).await?;
+        let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
         if to_stdout {
             return to_standard_output(&reader, 0..reader.len()).await.map(|()| reader);
         }
@@ -71,7 +71,7 @@ pub(crate) async fn cat(args: Cat) -> Result {
     let interrupts = Interrupts::listen()?;
     let engine = args.engine.engine()?;
     let work = async {
-        let reader = open(&engine, &args.url, &args.keys).await?;
+        let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
         let range = match args.range {
             Some(range) => range.resolve(reader.len())?,
             None => 0..reader.len(),
@@ -82,7 +82,7 @@ pub(crate) async fn cat(args: Cat) -> Result {
 }
 
 pub(crate) async fn data_key(args: DataKey) -> Result {
-    let reader = open(&small_engine()?, &args.url, &args.keys).await?;
+    let reader = open(&small_engine()?, &args.url, &args.store, &args.keys).await?;
     output::say(
         "warning: whoever has this key can read this object and forge it, for ever; keep it out of logs and histories",
     );

@@ -6,13 +6,14 @@ mod kms;
 mod objects;
 mod put;
 mod rewrap;
+mod sse;
 mod stat;
 mod uploads;
 
 use sealift::Engine;
 use sealift::engine::Reader;
 
-use crate::args::{Cli, Command, EngineArgs, ReaderKeys};
+use crate::args::{Cli, Command, EngineArgs, ReaderKeys, StoreArgs};
 use crate::exit::Result;
 use crate::home::Home;
 use crate::output;
@@ -31,6 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Cp(args) => objects::cp(args).await,
         Command::Mv(args) => objects::mv(args).await,
         Command::Rewrap(args) => Box::pin(rewrap::rewrap(args, verbose)).await,
+        Command::Sse(command) => Box::pin(sse::run(command)).await,
         Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
         Command::Kms(command) => kms::run(command),
@@ -51,9 +53,9 @@ impl EngineArgs {
 }
 
 /// Opens an object for reading.
-async fn open(engine: &Engine, url: &Location, keys: &ReaderKeys) -> Result<Reader> {
+async fn open(engine: &Engine, url: &Location, at: &StoreArgs, keys: &ReaderKeys) -> Result<Reader> {
     let demands = keys.demands()?;
-    let object = url.object()?;
+    let object = url.object(at).await?;
     let trusted = keys.keys.trusted(&Home::find()?).await?;
     let reader =
         engine.open(object.store, object.key, &trusted.keys, &demands).await.map_err(|e| trusted.explain(e))?;

@@ -9,11 +9,11 @@ use sealift::store::{DirStore, ListedObject, MultipartStore, PutCondition};
 use sealift::{Error, ErrorKind, ObjectKey};
 use serde::Serialize;
 
-use crate::args::{Copy, Ls, Output, Rm};
+use crate::args::{Copy, Ls, Output, Rm, StoreArgs};
 use crate::exit::{Failure, Result};
 use crate::output;
-use crate::store::Object;
-use crate::url::Location;
+use crate::store::{Object, keeps_nothing};
+use crate::url::{Location, Remote};
 
 #[derive(Serialize)]
 struct Listed {
@@ -23,13 +23,12 @@ struct Listed {
 }
 
 pub(crate) async fn ls(args: Ls) -> Result {
-    let path = args.url.path()?;
-    let listed: Vec<_> = if path.is_dir() {
-        DirStore::open(path)?.list("").map_ok(Listed::from).try_collect().await?
-    } else {
-        let Object { store, key } = args.url.object()?;
-        let info = store.head(&key).await?;
-        vec![Listed::from(ListedObject { key, len: info.len, modified: info.modified })]
+    let listed: Vec<Listed> = match &args.url {
+        Location::File(path) if path.is_dir() => {
+            DirStore::open(path)?.list("").map_ok(Listed::from).try_collect().await?
+        }
+        Location::Remote(remote) => below(remote, &args.store).await?,
+        url => vec![one(url, &args.store).await?],
     };
     args.json.print(&listed, || {
         let width = listed.iter().map(|object| object.sealed_len.to_string().len()).max().unwrap_or_default();
@@ -41,6 +40,27 @@ pub(crate) async fn ls(args: Ls) -> Result {
     })
 }
 
+async fn one(url: &Location, at: &StoreArgs) -> Result<Listed> {
+    let Object { store, key } = url.object(at).await?;
+    let info = store.head(&key).await?;
+    Ok(Listed::from(ListedObject { key, len: info.len, modified: info.modified }))
+}
+
+/// The object of this name and what is below it, as in a directory.
+async fn below(remote: &Remote, at: &StoreArgs) -> Result<Vec<Listed>> {
+    let store = remote.store(at).await?;
+    let is_folder = remote.key.is_empty() || remote.key.ends_with('/');
+    let mut listed: Vec<Listed> = store.list(&remote.as_folder().key).map_ok(Listed::from).try_collect().await?;
+    if !is_folder {
+        match one(&Location::Remote(remote.clone()), at).await {
+            Ok(object) => listed.insert(0, object),
+            Err(failure) if failure.kind() == ErrorKind::NotFound && !listed.is_empty() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(listed)
+}
+
 impl From<ListedObject> for Listed {
     fn from(object: ListedObject) -> Self {
         let modified = object.modified.map(output::timestamp);
@@ -49,7 +69,7 @@ impl From<ListedObject> for Listed {
 }
 
 pub(crate) async fn rm(args: Rm) -> Result {
-    let Object { store, key } = args.url.object()?;
+    let Object { store, key } = args.url.object(&args.store).await?;
     envelope(store.as_ref(), &key, &args.url).await?;
     store.delete(&key).await?;
     #[derive(Serialize)]
@@ -84,22 +104,41 @@ fn report(args: &Copy, what: &str, output: &Output) -> Result {
 
 /// Copies, and returns what was copied.
 async fn copy(args: &Copy) -> Result<Object> {
-    let object = args.source.object()?;
+    let at = args.store.clone().with(args.sse.clone());
+    let object = args.source.object(&at).await?;
     let envelope = envelope(object.store.as_ref(), &object.key, &args.source).await?;
-    let new = args.dest.new_object()?;
+    let new = args.dest.new_object(&at).await?;
     if envelope.is_bound() && new.key != object.key {
         let message = format!("{} is bound to its name: as {} it could not be opened", args.source, new.key);
         return Err(Failure::new(ErrorKind::InvalidInput, message).hint("get it, and put it under the other name"));
     }
-    let (source_path, dest_path) = (args.source.path()?, args.dest.path()?);
-    if is_same(source_path, dest_path) {
+    let is_same = match (&args.source, &args.dest) {
+        (Location::File(source), Location::File(dest)) => is_same(source, dest),
+        (source, dest) => source == dest,
+    };
+    if is_same {
         let message = format!("{} and {} are the same object", args.source, args.dest);
         return Err(Failure::new(ErrorKind::InvalidInput, message));
     }
-    let root = common_directory(source_path, dest_path);
-    let store: Arc<dyn MultipartStore> = Arc::new(DirStore::open(&root)?);
-    let source = key_under(&root, source_path)?;
-    let dest = key_under(&root, dest_path)?;
+    let (store, source, dest) = match (&args.source, &args.dest) {
+        (Location::File(source), Location::File(dest)) => {
+            let root = common_directory(source, dest);
+            let store: Arc<dyn MultipartStore> = Arc::new(DirStore::open(&root)?);
+            (store, key_under(&root, source)?, key_under(&root, dest)?)
+        }
+        (Location::Remote(source), Location::Remote(dest))
+            if (source.scheme, &source.bucket) == (dest.scheme, &dest.bucket) =>
+        {
+            (object.store, object.key, new.key)
+        }
+        (_, Location::Discard) => return Err(keeps_nothing()),
+        _ => {
+            let message =
+                format!("{} and {} are in two stores, and copies are made within one", args.source, args.dest);
+            let hint = "get it, and put it there: it is then sealed anew";
+            return Err(Failure::new(ErrorKind::InvalidInput, message).hint(hint));
+        }
+    };
     let condition = if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None };
     store.copy(&source, &dest, condition).await?;
     Ok(Object { store, key: source })

@@ -23,7 +23,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let engine = args.engine.engine()?;
     refuse_onto_itself(&args.source, &args.url)?;
     let source = source::open(&args.source, args.read_mode).await?;
-    let object = args.url.new_object()?;
+    let object = args.url.new_object(&args.store.clone().with(args.sse.clone())).await?;
     if args.if_not_exists && object.store.head(&object.key).await.is_ok() {
         // Better known now than after the last byte, when the store looks again.
         return Err(Failure::new(ErrorKind::AlreadyExists, format!("{} exists already", args.url)));
@@ -39,6 +39,9 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
         context: EncryptionContext::new(args.encryption_context)?,
         bind: args.bind,
         metadata: args.metadata.into_iter().collect(),
+        content_type: args.content_type,
+        storage_class: args.storage_class,
+        tags: args.tag.into_iter().collect(),
         condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
         ledger: Some(home.uploads()),
         spool: args.spool_dir,

@@ -98,7 +98,7 @@ impl Run {
     }
 
     async fn one(&self, args: &Rewrap) -> Result {
-        let object = args.url.object()?;
+        let object = args.url.object(&args.store).await?;
         let done = self.rewrap(&object).await.map_err(|e| {
             let is_directory = matches!(&args.url, Location::File(path) if path.is_dir());
             match e.kind() {
@@ -121,7 +121,7 @@ impl Run {
     }
 
     async fn all(&self, args: &Rewrap, interrupts: Interrupts, verbose: u8) -> Result {
-        let below = args.url.below()?;
+        let below = args.url.below(&args.store).await?;
         let mut all = All { url: args.url.to_string(), dry_run: args.dry_run, ..All::default() };
         // A dry run prints lines, which would tear a bar apart.
         let bar = args.output.counter(if args.dry_run { u8::MAX } else { verbose });

@@ -36,14 +36,18 @@ struct Report {
     metadata: BTreeMap<String, String>,
     etag: String,
     modified: Option<String>,
+    /// What the store's own tool shows, under its names and in its order; of OSS.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    store: BTreeMap<String, String>,
 }
 
 pub(crate) async fn stat(args: Stat) -> Result {
     let demands = args.keys.demands()?;
-    let object = args.url.object()?;
+    let object = args.url.object(&args.store).await?;
     let trusted = args.keys.keys.trusted(&Home::find()?).await?;
     let engine = small_engine()?;
     let url = args.url.to_string();
+    let shown = args.url.shown_by_its_tool(&args.store).await?;
     match engine.open(object.store.clone(), object.key.clone(), &trusted.keys, &demands).await {
         Ok(reader) => {
             let report = Report {
@@ -51,6 +55,7 @@ pub(crate) async fn stat(args: Stat) -> Result {
                 parts: Some(reader.manifest().parts().len()),
                 checksums: Some(reader.manifest().checksums()),
                 opened_with: output::opened_with(&reader),
+                store: shown,
                 ..Report::of_envelope(url, reader.info(), reader.envelope())
             };
             args.json.print(&report, || report.text())
@@ -58,12 +63,24 @@ pub(crate) async fn stat(args: Stat) -> Result {
         Err(e) if e.kind() == ErrorKind::KeyUnavailable => {
             let info = object.store.head(&object.key).await?;
             let envelope = Envelope::from_metadata(&info.properties.metadata)?;
-            let report = Report::of_envelope(url, &info, &envelope);
+            let report = Report { store: shown, ..Report::of_envelope(url, &info, &envelope) };
             args.json.print(&report, || report.text())?;
+            Err(trusted.explain(e))
+        }
+        Err(e) if e.kind() == ErrorKind::NotSealed && !shown.is_empty() => {
+            // What OSS tells is true of any object.
+            args.json.print(&shown, || as_shown(&shown))?;
             Err(trusted.explain(e))
         }
         Err(e) => Err(trusted.explain(e)),
     }
+}
+
+/// As ossutil prints it.
+fn as_shown(store: &BTreeMap<String, String>) -> String {
+    let width = store.keys().map(String::len).max().unwrap_or_default() + 2;
+    let line = |(name, value): (&String, &String)| format!("{name:<width$}: {}", output::printable(value));
+    store.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Report {
@@ -86,6 +103,7 @@ impl Report {
             metadata: metadata.iter().filter(|(name, _)| is_own(name)).map(|(k, v)| (k.clone(), v.clone())).collect(),
             etag: info.etag.0.clone(),
             modified: info.modified.map(output::timestamp),
+            store: BTreeMap::new(),
         }
     }
 
@@ -108,7 +126,11 @@ impl Report {
         if let Some(modified) = &self.modified {
             lines.push(("modified", modified.clone()));
         }
-        let lines: Vec<_> = lines.into_iter().map(|(name, value)| format!("{name:<11}{value}")).collect();
+        let mut lines: Vec<_> = lines.into_iter().map(|(name, value)| format!("{name:<11}{value}")).collect();
+        if !self.store.is_empty() {
+            lines.push(String::new());
+            lines.push(as_shown(&self.store));
+        }
         lines.join("\n")
     }
 }
@@ -141,7 +163,7 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     let engine = args.engine.engine()?;
     let bar = args.output.bar(verbose);
     let work = async {
-        let object = args.url.object()?;
+        let object = args.url.object(&args.store).await?;
         let trusted = args.keys.keys.trusted(&Home::find()?).await?;
         let bucket = object.store.bucket().to_owned();
         let opened = engine.open(object.store, object.key.clone(), &trusted.keys, &demands).await;

@@ -61,7 +61,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
     let home = Home::find()?;
     let engine = args.engine.engine()?;
     let pending = PendingUpload::open(&home.uploads(), &args.id)?;
-    let store = store::open(pending.store_url())?;
+    let store = store::open(pending.store_url(), &args.store).await?;
     let path = pending.source_path().ok_or_else(|| {
         let message =
             "this upload was read from a stream, which cannot be read again: `sealift uploads abort` removes it";
@@ -90,7 +90,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
 async fn abort(args: UploadsAbort) -> Result {
     let home = Home::find()?;
     let pending = PendingUpload::open(&home.uploads(), &args.id)?;
-    let store = store::open(pending.store_url())?;
+    let store = store::open(pending.store_url(), &args.store).await?;
     let url = store::object_url(pending.store_url(), pending.key()?.as_str());
     small_engine()?.abort(pending, store.as_ref()).await?;
     #[derive(Serialize)]

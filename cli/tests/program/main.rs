@@ -10,7 +10,21 @@ mod keys;
 mod kms;
 mod kms_import;
 mod objects;
+#[cfg(feature = "oss")]
+mod oss;
+#[cfg(feature = "oss")]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../../../tests/support/oss_server/mod.rs"]
+mod oss_server;
 mod rewrap;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+#[path = "../../../tests/support/s3_server.rs"]
+mod s3_server;
+#[cfg(feature = "s3")]
+#[path = "../../../tests/support/server.rs"]
+mod server;
 mod services;
 #[path = "../../../tests/support/stub.rs"]
 mod stub;

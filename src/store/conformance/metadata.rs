@@ -4,6 +4,7 @@ use futures::StreamExt as _;
 
 use super::{Offsets, Test, bytes, metadata, ok, refused};
 use crate::error::ErrorKind;
+use crate::store::Properties;
 use crate::types::{ByteRange, ETag};
 
 impl Test<'_> {
@@ -13,7 +14,9 @@ impl Test<'_> {
         refused(no_object, ErrorKind::NotFound, "replace_metadata of no object");
         self.missing(&key).await;
 
-        let (body, old) = (bytes(1, 300_000), metadata(&[("a", "old"), ("gone", "soon")]));
+        let content_type = Some("text/plain".to_owned());
+        let typed = |pairs: &[(&str, &str)]| Properties { content_type: content_type.clone(), ..metadata(pairs) };
+        let (body, old) = (bytes(1, 300_000), typed(&[("a", "old"), ("gone", "soon")]));
         let before = self.put(&key, &bytes(2, 300_000), &metadata(&[])).await;
         let mut etag = self.put(&key, &body, &old).await;
         let other = self.store.replace_metadata(&key, &metadata(&[("b", "new")]).metadata, &before).await;
@@ -22,10 +25,10 @@ impl Test<'_> {
 
         for new in [
             // Replaced as a whole: none of the last remain.
-            metadata(&[("a", "new"), ("sealift-data-keys", r#"[{"kms":"local","key":"k","blob":"Zm9v"}]"#)]),
-            metadata(&[("long", &"x".repeat(1500))]),
-            metadata(&[]),
-            metadata(&[("a", "last")]),
+            typed(&[("a", "new"), ("sealift-data-keys", r#"[{"kms":"local","key":"k","blob":"Zm9v"}]"#)]),
+            typed(&[("long", &"x".repeat(1500))]),
+            typed(&[]),
+            typed(&[("a", "last")]),
         ] {
             etag = ok(self.store.replace_metadata(&key, &new.metadata, &etag).await, "replace_metadata");
             assert_eq!(

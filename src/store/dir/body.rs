@@ -101,13 +101,16 @@ pub(super) fn is_same_body(a: &ETag, b: &ETag) -> bool {
 }
 
 pub(super) fn encode_metadata(properties: &Properties) -> Result<Vec<u8>> {
-    serde_json::to_vec(&MetadataFile { metadata: properties.metadata.clone() })
+    let file = MetadataFile { metadata: properties.metadata.clone(), content_type: properties.content_type.clone() };
+    serde_json::to_vec(&file)
         .map_err(|error| Error::new(ErrorKind::Internal, "metadata does not become JSON").with_source(error))
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct MetadataFile {
     metadata: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
 }
 
 fn open(place: &Place) -> Result<(File, Metadata)> {
@@ -139,7 +142,7 @@ fn read_metadata(path: &Path) -> Result<Option<Properties>> {
         Error::new(ErrorKind::Malformed, format!("{} is damaged; restore it from a backup", path.display()))
             .with_source(error)
     })?;
-    Ok(Some(Properties { metadata: file.metadata }))
+    Ok(Some(Properties { metadata: file.metadata, content_type: file.content_type, ..Properties::default() }))
 }
 
 fn is_still_there(place: &Place, was: &Metadata) -> bool {
@@ -159,7 +162,7 @@ mod tests {
         fs::create_dir(place.folder()).unwrap();
         let publish = |n: u32| {
             let head = format!("{n:024}");
-            let properties = Properties { metadata: [("n".to_owned(), n.to_string())].into() };
+            let properties = Properties { metadata: [("n".to_owned(), n.to_string())].into(), ..Properties::default() };
             fs::write(place.metadata(head.as_bytes()), encode_metadata(&properties).unwrap()).unwrap();
             fs::write(dir.path().join("staged"), head).unwrap();
             fs::rename(dir.path().join("staged"), place.body()).unwrap();

@@ -342,9 +342,8 @@ impl MultipartStore for DirStore {
     ) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(async move {
             let place = self.place(key)?;
-            let properties = Properties { metadata: metadata.clone() };
-            let if_match = if_match.clone();
-            blocking(move || publish::replace_metadata(&place, &properties, &if_match)).await
+            let (metadata, if_match) = (metadata.clone(), if_match.clone());
+            blocking(move || publish::replace_metadata(&place, metadata, &if_match)).await
         })
     }
 

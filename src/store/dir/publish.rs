@@ -1,5 +1,6 @@
 //! The step that makes an object: body and metadata switch at once, and whatever fails leaves what was there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -55,7 +56,7 @@ pub(super) fn publish(
 
 /// Replaces the metadata of the body that is there, if that is still the one of `if_match`, by one rename: a crash leaves the old
 /// metadata or the new, and perhaps a file that the next replacement overwrites.
-pub(super) fn replace_metadata(place: &Place, properties: &Properties, if_match: &ETag) -> Result<ETag> {
+pub(super) fn replace_metadata(place: &Place, metadata: BTreeMap<String, String>, if_match: &ETag) -> Result<ETag> {
     // Fails where there is no object, before a folder is made for a lock.
     Body::open(place)?;
     let _lock = lock(place)?;
@@ -65,14 +66,15 @@ pub(super) fn replace_metadata(place: &Place, properties: &Properties, if_match:
         return Err(Error::new(ErrorKind::Changed, format!("{} is not what it was", place.body().display())));
     }
     let stat = file.metadata().map_err(cannot("look at", &place.body()))?;
+    let properties = Properties { metadata, ..info.properties };
     let (new, metadata) = (place.new_metadata(), place.metadata(&head));
-    write_synced(&new, &encode_metadata(properties)?)?;
+    write_synced(&new, &encode_metadata(&properties)?)?;
     if let Ok(old) = fs::metadata(&metadata) {
         fs::set_permissions(&new, old.permissions()).map_err(cannot("write", &new))?;
     }
     fs::rename(&new, &metadata).map_err(cannot("create", &metadata))?;
     sync_dir(&place.folder())?;
-    etag(&stat, &head, properties)
+    etag(&stat, &head, &properties)
 }
 
 /// Removes an object: the body first, so that a crash between leaves metadata without a body, never the reverse.

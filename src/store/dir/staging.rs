@@ -24,6 +24,8 @@ use crate::types::{ETag, PartNumber, UploadId};
 struct Description {
     name: String,
     metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
 }
 
 /// What is known of a stored part: the content of its record.
@@ -45,12 +47,17 @@ enum Whereabouts {
 
 /// Makes the folder of a new upload. `durable` if it must survive the machine's crash.
 pub(super) fn create(place: &Place, properties: &Properties, durable: bool) -> Result<(UploadId, Staging)> {
+    properties.refuse_classes_and_tags("a directory")?;
     check_free(place)?;
     let id = UploadId(random_name()?);
     let staging = place.upload(&id)?;
     create_dirs(&place.uploads())?;
     fs::create_dir(&staging.0).map_err(cannot("create", &staging.0))?;
-    let description = Description { name: place.name.clone(), metadata: properties.metadata.clone() };
+    let description = Description {
+        name: place.name.clone(),
+        metadata: properties.metadata.clone(),
+        content_type: properties.content_type.clone(),
+    };
     let json = serde_json::to_vec(&description)
         .map_err(|error| Error::new(ErrorKind::Internal, "an upload does not become JSON").with_source(error))?;
     let written = (|| {
@@ -282,7 +289,9 @@ pub(super) fn complete(
         }
     }
     body.set_len(end).map_err(cannot("write", &staging.body()))?;
-    publish(place, staging, &body, &Properties { metadata: description.metadata }, condition)
+    let Description { metadata, content_type, .. } = description;
+    let properties = Properties { metadata, content_type, ..Properties::default() };
+    publish(place, staging, &body, &properties, condition)
 }
 
 /// Checks that an upload is there, and for this key.

@@ -1,0 +1,171 @@
+//! `s3://` on SeaweedFS.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::s3_server::{ACCESS_KEY, SECRET_KEY, seaweedfs};
+use crate::server::Server;
+use crate::support::{Run, Sandbox, signal, wait};
+
+/// A sandbox whose program finds a store, as its user's environment and configuration say.
+struct World {
+    sandbox: Sandbox,
+    server: Server,
+}
+
+impl World {
+    fn new() -> Self {
+        let (sandbox, server) = (Sandbox::new(), seaweedfs());
+        let config = format!("[profile tests]\nregion = eu-west-1\nendpoint_url = {}\n", server.url());
+        sandbox.write("config", config.as_bytes());
+        let credentials = format!("[tests]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+        sandbox.write("credentials", credentials.as_bytes());
+        Self { sandbox, server }
+    }
+
+    /// With nothing of the environment about AWS.
+    fn bare(&self, args: &[&str]) -> Command {
+        let mut command = self.sandbox.command(args);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
+                command.env_remove(name);
+            }
+        }
+        command.env("AWS_CONFIG_FILE", self.sandbox.path("config"));
+        command.env("AWS_SHARED_CREDENTIALS_FILE", self.sandbox.path("credentials"));
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        command
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.bare(args);
+        command.env("AWS_PROFILE", "tests");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        Run::of(&mut self.command(args))
+    }
+}
+
+#[test]
+fn put_get_cat_ls_stat_cp_mv_rm() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 12_000_000);
+    let url = "s3://bucket/a dir/ü+1%25.bin";
+    let put = ["put", "src", url, "--part-size", "5M", "--content-type", "video/mp4", "--tag", "team=a b", "--json"];
+    let report = world.run(&put).expect(0).json();
+    assert_eq!((&report["url"], &report["parts"]), (&url.into(), &3.into()));
+
+    world.run(&["get", url, "out"]).expect(0);
+    assert!(world.sandbox.read("out") == plain);
+    assert!(world.run(&["cat", url]).expect(0).bytes() == plain);
+    assert!(world.run(&["cat", url, "--range", "5242870-5242890"]).expect(0).bytes() == &plain[5_242_870..=5_242_890]);
+    world.run(&["verify", url, "--against", "src"]).expect(0);
+    let stat = world.run(&["stat", url, "--json"]).expect(0).json();
+    assert_eq!((&stat["plain_len"], &stat["parts"], &stat["url"]), (&12_000_000.into(), &3.into(), &url.into()));
+
+    world.run(&["put", "src", url, "--if-not-exists"]).expect_error(1, "exists already");
+    world.run(&["cp", url, "s3://bucket/copy"]).expect(0);
+    world.run(&["cp", url, "s3://bucket/copy", "--if-not-exists"]).expect_error(1, "already");
+    world.run(&["mv", "s3://bucket/copy", "s3://bucket/a dir/moved"]).expect(0);
+    world.run(&["verify", "s3://bucket/a dir/moved", "--against", "src"]).expect(0);
+    let keys = |url: &str| -> Vec<String> {
+        let listed = world.run(&["ls", url, "--json"]).expect(0).json();
+        listed.as_array().unwrap().iter().map(|object| object["key"].as_str().unwrap().to_owned()).collect()
+    };
+    for url in ["s3://bucket", "s3://bucket/", "s3://bucket/a dir", "s3://bucket/a dir/"] {
+        assert_eq!(keys(url), ["a dir/moved", "a dir/ü+1%25.bin"], "{url}");
+    }
+    assert_eq!(keys("s3://bucket/a dir/moved"), ["a dir/moved"]);
+
+    world.run(&["rm", url]).expect(0);
+    world.run(&["rm", url]).expect_error(3, "no such object");
+    world.run(&["get", url, "other"]).expect_error(3, "no such object");
+    world.run(&["ls", "s3://bucket/nothing"]).expect_error(3, "no such object");
+    assert_eq!(keys("s3://bucket"), ["a dir/moved"]);
+}
+
+#[test]
+fn what_cannot_be_is_said_clearly() {
+    let world = World::new();
+    world.sandbox.random_file("src", 1000);
+    world.run(&["put", "src", "s3://bucket/"]).expect_error(2, "names no object");
+    world.run(&["put", "src", "s3://bucket/dir/"]).expect_error(2, "names no object");
+    world.run(&["put", "src", "s3:///key"]).expect(2);
+    world.run(&["put", "src", "s3://bucket/o"]).expect(0);
+    world.run(&["cp", "s3://bucket/o", "s3://other/o"]).expect_error(2, "copies are made within one");
+    world.run(&["cp", "s3://bucket/o", "o"]).expect_error(2, "copies are made within one");
+    world.run(&["put", "src", "s3://bucket/o", "--endpoint", "nonsense"]).expect_error(2, "an endpoint is");
+    world.run(&["put", "src", "s3://bucket/o", "--metadata", "who=Jürgen"]).expect_error(2, "ASCII");
+    world.run(&["put", "src", "dir/o", "--storage-class", "STANDARD_IA"]).expect_error(2, "storage classes");
+    world.run(&["put", "src", "dir/o", "--tag", "a=b"]).expect_error(2, "tags");
+    world
+        .run(&["ls", "s3://bucket", "--endpoint", "http://127.0.0.1:1"])
+        .expect_error(7, "connection to the store failed");
+
+    let mut wrong = world.command(&["ls", "s3://bucket"]);
+    wrong.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", "another").env_remove("AWS_PROFILE");
+    wrong.args(["--endpoint", &world.server.url()]);
+    let run = Run::of(&mut wrong).expect_error(7, "secret access key");
+    assert!(!run.stderr().contains("another"), "{}", run.stderr());
+    let run = Run::of(&mut world.bare(&["ls", "s3://bucket", "--endpoint", &world.server.url()]));
+    run.expect_error(7, "there are no credentials");
+    Run::of(&mut world.bare(&["ls", "s3://bucket"])).expect_error(2, "--region");
+}
+
+#[test]
+fn flags_name_the_store_as_well_as_profiles_do() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 1000);
+    world.run(&["put", "src", "s3://bucket/o"]).expect(0);
+    let flags =
+        ["cat", "s3://bucket/o", "--endpoint", &world.server.url(), "--region", "us-east-1", "--profile", "tests"];
+    assert!(Run::of(&mut world.bare(&flags)).expect(0).bytes() == plain);
+    assert!(Run::of(&mut world.bare(&["cat", "s3://bucket/o", "--profile", "tests"])).expect(0).bytes() == plain);
+    let mut named = world.bare(&["cat", "s3://bucket/o"]);
+    named.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    named.env("AWS_ENDPOINT_URL_S3", world.server.url());
+    assert!(Run::of(&mut named).expect(0).bytes() == plain);
+}
+
+/// Bytes in all files below a directory.
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let len = |path: &Path| if path.is_dir() { size(path) } else { path.metadata().map_or(0, |file| file.len()) };
+    entries.map(|entry| len(&entry.path())).sum()
+}
+
+#[test]
+fn s16_killed_in_the_middle_resume_yields_the_object() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 96 << 20);
+    let data = world.server.dir().join("data");
+    let put = ["put", "src", "s3://bucket/obj", "--part-size", "5M", "--threads", "1", "--memory-budget", "32M"];
+    for resumes in [true, false] {
+        let before = size(&data);
+        let mut child = world.command(&put).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        world.sandbox.wait_for_ledger();
+        wait("parts", || (size(&data) > before + (12 << 20)).then_some(()));
+        signal(&child, Signal::STOP);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listed = world.run(&["uploads", "list", "--json"]).expect(0).json();
+        assert_eq!((&listed[0]["url"], &listed[0]["state"]), (&"s3://bucket/obj".into(), &"interrupted".into()));
+        let id = listed[0]["id"].as_str().unwrap();
+        // Where the store is, the ledger says; whose credentials, the environment.
+        if resumes {
+            let resumed = world.run(&["uploads", "resume", id, "--json"]).expect(0).json();
+            assert_eq!(resumed["plain_len"], plain.len());
+            world.run(&["get", "s3://bucket/obj", "out"]).expect(0);
+            assert!(world.sandbox.read("out") == plain);
+            world.run(&["rm", "s3://bucket/obj"]).expect(0);
+        } else {
+            world.run(&["uploads", "abort", id]).expect(0);
+            world.run(&["stat", "s3://bucket/obj"]).expect_error(3, "no such object");
+        }
+        assert_eq!(world.sandbox.uploads(), [""; 0]);
+    }
+}

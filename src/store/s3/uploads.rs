@@ -1,0 +1,320 @@
+//! Multipart uploads.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::body::outgoing;
+use super::encoding::{etag, quoted};
+use super::errors::Request;
+use super::objects::{check_absent, content_length};
+use super::properties::{Headers, modified};
+use super::{MAX_PART, MIN_PART, S3Checksum, S3Store, listed_key};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::store::{CompletedPart, Payload, Properties, PutCondition, PutPart, StoredPart, Upload};
+use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
+
+/// How often an abort is repeated while parts go on arriving, before it is left to whoever retries.
+const ABORTS: u32 = 4;
+
+pub(super) async fn initiate(store: &S3Store, key: &ObjectKey, properties: &Properties) -> Result<UploadId> {
+    let headers = Headers::new(properties)?;
+    let request = Request::new(format!("begin the upload of {}", store.name(key)));
+    let algorithm = store.checksum.map(S3Checksum::algorithm);
+    let create = || {
+        let create = store.client.create_multipart_upload().bucket(&store.bucket).key(key.as_str());
+        create
+            .content_type(&headers.content_type)
+            .set_metadata(Some(headers.metadata.clone()))
+            .set_storage_class(headers.storage_class.clone())
+            .set_tagging(headers.tagging.clone())
+            // Of the whole object, so that Complete need not list the parts' again.
+            .set_checksum_type(algorithm.as_ref().map(|_| ChecksumType::FullObject))
+            .set_checksum_algorithm(algorithm.clone())
+            .send()
+    };
+    let created = store.send(&request, store.patience.request, create).await?;
+    let id = created.upload_id().filter(|id| !id.is_empty()).ok_or_else(|| request.lacks("upload id"))?;
+    Ok(UploadId(id.to_owned()))
+}
+
+pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) -> Result<ETag> {
+    check_id(upload)?;
+    let PutPart { number, attempt: _, offset: _, payload } = part;
+    let len = payload.len();
+    if len > MAX_PART {
+        let message = format!("{len} bytes; a part has at most {MAX_PART}");
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    let request = Request::new(format!("store a part of {}", store.name(&upload.key)));
+    let Sums { crc64_nvme, crc32c, by_sdk } = sums(store.checksum, &payload);
+    let (body, failure) = outgoing(payload);
+    let put = store
+        .client
+        .upload_part()
+        .bucket(&store.bucket)
+        .key(upload.key.as_str())
+        .upload_id(&upload.id.0)
+        .part_number(sdk_number(number))
+        .content_length(content_length(len)?)
+        .set_checksum_crc64_nvme(crc64_nvme)
+        .set_checksum_crc32_c(crc32c)
+        .set_checksum_algorithm(by_sdk.clone())
+        .body(body);
+    let allowed = store.patience.sending(len);
+    let sent = async {
+        match by_sdk {
+            Some(_) => put.send().await,
+            None => put.customize().disable_payload_signing().send().await,
+        }
+    };
+    let answer = match tokio::time::timeout(allowed, Box::pin(sent)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(failure.take().unwrap_or_else(|| request.failed(error))),
+        Err(_) => return Err(failure.take().unwrap_or_else(|| request.timed_out(allowed))),
+    };
+    Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
+}
+
+/// Checksums of a payload, in the fields of a request.
+#[derive(Default)]
+pub(super) struct Sums {
+    pub(super) crc64_nvme: Option<String>,
+    pub(super) crc32c: Option<String>,
+    /// For the SDK to compute while it sends, and to put behind the body.
+    pub(super) by_sdk: Option<ChecksumAlgorithm>,
+}
+
+pub(super) fn sums(wanted: Option<S3Checksum>, payload: &Payload) -> Sums {
+    let Some(wanted) = wanted else { return Sums::default() };
+    let Some(segments) = payload.as_held() else {
+        return Sums { by_sdk: Some(wanted.algorithm()), ..Sums::default() };
+    };
+    let mut digest = Digest::new(match wanted {
+        S3Checksum::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
+        S3Checksum::Crc32c => CrcAlgorithm::Crc32Iscsi,
+    });
+    segments.iter().for_each(|segment| digest.update(segment));
+    let sum = digest.finalize();
+    match wanted {
+        S3Checksum::Crc64Nvme => Sums { crc64_nvme: Some(STANDARD.encode(sum.to_be_bytes())), ..Sums::default() },
+        // The upper half of a sum of 32 bits is zero.
+        S3Checksum::Crc32c => Sums { crc32c: Some(STANDARD.encode((sum as u32).to_be_bytes())), ..Sums::default() },
+    }
+}
+
+impl S3Checksum {
+    fn algorithm(self) -> ChecksumAlgorithm {
+        match self {
+            Self::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
+            Self::Crc32c => ChecksumAlgorithm::Crc32C,
+        }
+    }
+}
+
+pub(super) async fn complete(
+    store: &S3Store,
+    upload: &Upload,
+    parts: &[CompletedPart],
+    condition: PutCondition,
+) -> Result<ETag> {
+    let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
+    if parts.is_empty() {
+        return invalid("an object is made of at least one part");
+    }
+    if !parts.is_sorted_by(|a, b| a.number < b.number) {
+        return invalid("the parts of an object are listed once each, ascending by number");
+    }
+    check_id(upload)?;
+    let is_new = condition == PutCondition::IfNotExists;
+    let request = Request::new(format!("complete {}", store.name(&upload.key))).if_absent(is_new);
+    if is_new && let Err(error) = check_absent(store, &upload.key).await {
+        return Err(explain(store, upload, parts, error).await);
+    }
+    let listed = parts
+        .iter()
+        .map(|part| SdkPart::builder().part_number(sdk_number(part.number)).e_tag(quoted(&part.etag)).build())
+        .collect();
+    let listed = CompletedMultipartUpload::builder().set_parts(Some(listed)).build();
+    let complete = || {
+        let complete = store.client.complete_multipart_upload().bucket(&store.bucket).key(upload.key.as_str());
+        complete
+            .upload_id(&upload.id.0)
+            .multipart_upload(listed.clone())
+            .set_if_none_match(is_new.then(|| "*".to_owned()))
+            .send()
+    };
+    let answer = match store.send(&request, store.patience.publish, complete).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(explain(store, upload, parts, error).await),
+    };
+    // A success whose body says nothing: whether there is an object is not known.
+    Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
+}
+
+/// A refusal of Complete, as far as what is stored explains it: by the upload that is gone, or by the part that is to blame.
+///
+/// An upload that is gone comes first. If it was completed and only the answer was lost, the object that "exists already" is its own,
+/// and whoever asked has to look at it. A missing part comes before a short one: stores disagree on which of the two they mention.
+async fn explain(store: &S3Store, upload: &Upload, parts: &[CompletedPart], error: Error) -> Error {
+    if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Changed | ErrorKind::LimitExceeded) {
+        return error;
+    }
+    let stored = match list_attempts(store, upload).await {
+        Ok(stored) => stored,
+        Err(gone) if gone.kind() == ErrorKind::NotFound => return gone,
+        Err(_) => return error,
+    };
+    if error.kind() == ErrorKind::AlreadyExists {
+        return error;
+    }
+    let is_there = |part: &CompletedPart| stored.iter().any(|stored| stored.part.number == part.number);
+    let find = |listed: &CompletedPart| {
+        let mut parts = stored.iter().map(|stored| &stored.part);
+        parts.find(|part| part.number == listed.number && part.etag == listed.etag)
+    };
+    let changed = |why| Error::new(ErrorKind::Changed, format!("cannot complete {}: {why}", store.name(&upload.key)));
+    for part in parts {
+        if find(part).is_none() {
+            let why = if is_there(part) { "a part was stored again" } else { "a part is not there" };
+            return changed(why).with_part(part.number).with_source(error);
+        }
+    }
+    let all_but_last = parts.split_last().map_or(parts, |(_, rest)| rest);
+    let short = all_but_last.iter().find(|part| find(part).is_some_and(|found| found.len < MIN_PART));
+    match short {
+        Some(part) if error.kind() == ErrorKind::LimitExceeded => error.with_part(part.number),
+        _ => error,
+    }
+}
+
+/// Refuses ids that no store gives and some would take for a path.
+fn check_id(upload: &Upload) -> Result<()> {
+    if upload.id.0.is_empty() || upload.id.0.split('/').any(|segment| segment == "..") {
+        let message = format!("there is no upload {:?}", upload.id.0);
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    Ok(())
+}
+
+pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
+    if check_id(upload).is_err() {
+        return Ok(());
+    }
+    let request = Request::new(format!("abort the upload of {}", store.name(&upload.key)));
+    let mut pause = Duration::from_millis(100);
+    for _ in 0..ABORTS {
+        let abort = || {
+            let abort = store.client.abort_multipart_upload().bucket(&store.bucket).key(upload.key.as_str());
+            abort.upload_id(&upload.id.0).send()
+        };
+        match store.send(&request, store.patience.request, abort).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            // Also where it is gone already: a part that was arriving then may lie there.
+            _ => {}
+        }
+        match list_parts(store, upload).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Ok(parts) if parts.is_empty() => return Ok(()),
+            // Those who may abort need not be allowed to list: then nobody can look.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => tokio::time::sleep(pause).await,
+        }
+        pause *= 2;
+    }
+    let message = format!("cannot {}: parts are still arriving", request.doing);
+    Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
+}
+
+/// A part as it is listed, and when it was stored.
+struct Listed {
+    part: StoredPart,
+    modified: Option<SystemTime>,
+}
+
+pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<StoredPart>> {
+    let mut parts: Vec<StoredPart> = Vec::new();
+    for Listed { part, .. } in list_attempts(store, upload).await? {
+        match parts.last_mut() {
+            // The latest attempt, where a store keeps several.
+            Some(last) if last.number == part.number => *last = part,
+            _ => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+/// What is stored, ascending by number and then by time: SeaweedFS keeps every attempt at a part, and Complete names one.
+async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> {
+    check_id(upload)?;
+    let request = Request::new(format!("list the parts of {}", store.name(&upload.key)));
+    let mut parts = Vec::new();
+    let mut marker: Option<String> = None;
+    loop {
+        let list = || {
+            let list = store.client.list_parts().bucket(&store.bucket).key(upload.key.as_str());
+            list.upload_id(&upload.id.0).set_part_number_marker(marker.clone()).send()
+        };
+        let page = store.send(&request, store.patience.request, list).await?;
+        for listed in page.parts() {
+            let number =
+                listed.part_number().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| request.lacks("part number"))?;
+            let len =
+                listed.size().and_then(|len| u64::try_from(len).ok()).ok_or_else(|| request.lacks("part's length"))?;
+            let tag = listed.e_tag().ok_or_else(|| request.lacks("part's ETag"))?;
+            let part = StoredPart { number: PartNumber::try_from(number)?, etag: etag(tag), len };
+            parts.push(Listed { part, modified: listed.last_modified().and_then(modified) });
+        }
+        if page.is_truncated() != Some(true) {
+            break;
+        }
+        let next = page.next_part_number_marker().ok_or_else(|| request.lacks("marker of the next page"))?;
+        if marker.as_deref() == Some(next) {
+            return Err(request.contradicted("the store's listing does not advance"));
+        }
+        marker = Some(next.to_owned());
+    }
+    parts.sort_by_key(|listed| (listed.part.number, listed.modified));
+    Ok(parts)
+}
+
+pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<Upload>> {
+    let request = Request::new(format!("list the uploads in s3://{}/{prefix}", store.bucket));
+    let mut uploads = Vec::new();
+    let mut marker: (Option<String>, Option<String>) = (None, None);
+    loop {
+        let list = || {
+            let list = store.client.list_multipart_uploads().bucket(&store.bucket).prefix(prefix);
+            list.set_key_marker(marker.0.clone()).set_upload_id_marker(marker.1.clone()).send()
+        };
+        let page = store.send(&request, store.patience.request, list).await?;
+        for upload in page.uploads() {
+            let key = listed_key(&request, upload.key())?;
+            let id = upload.upload_id().ok_or_else(|| request.lacks("upload id"))?;
+            // Some stores list more than was asked for.
+            if key.as_str().starts_with(prefix) {
+                uploads.push(Upload { key, id: UploadId(id.to_owned()) });
+            }
+        }
+        if page.is_truncated() != Some(true) {
+            break;
+        }
+        let own = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let next = (own(page.next_key_marker()), own(page.next_upload_id_marker()));
+        if next.0.is_none() || next == marker {
+            return Err(request.contradicted("the store's listing does not advance"));
+        }
+        marker = next;
+    }
+    uploads.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
+    Ok(uploads)
+}
+
+pub(super) fn sdk_number(number: PartNumber) -> i32 {
+    // At most 10,000.
+    number.get().cast_signed()
+}
