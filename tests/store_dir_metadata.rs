@@ -22,7 +22,7 @@ fn metadata(which: &str) -> BTreeMap<String, String> {
 }
 
 async fn put(store: &DirStore, body: &'static str, which: &str) -> ETag {
-    let properties = Properties { metadata: metadata(which) };
+    let properties = Properties { metadata: metadata(which), ..Properties::default() };
     store.put_object(&key(), Payload::held(vec![body.into()]), &properties, PutCondition::None).await.unwrap()
 }
 
