@@ -14,7 +14,7 @@ fn urls_are_paths_and_file_urls() {
         assert_eq!(sandbox.run(&["cat", url]).expect(0).bytes(), plain, "{url}");
     }
 
-    for url in ["gopher://bucket/key", "oss://bucket/key", "ftp:x"] {
+    for url in ["gopher://bucket/key", "gs://bucket/key", "ftp:x"] {
         let run = sandbox.run(&["put", "src", url]).expect_error(2, "file://");
         assert!(run.stderr().contains("discard:"), "{}", run.stderr());
     }
