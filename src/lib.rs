@@ -33,6 +33,8 @@
 //! `aws-lc-rs` (default), `ring`, `portable` (no C code) and `aes-gcm-stream` (a slow second opinion) each add a
 //! [`Backend`](crypto::Backend); at least one is needed. `backup` adds [`kms::backup`].
 //!
+//! Stores: `s3` adds `store::S3Store`, `oss` adds `store::OssStore`.
+//!
 //! Key services: `aws-kms` adds `kms::aws`, `aliyun-kms` adds `kms::aliyun`, `vault-kms` adds `kms::vault` (OpenBao and HashiCorp Vault),
 //! and `pkcs11` adds `kms::pkcs11`.
 
