@@ -1022,6 +1022,14 @@ async fn apply(store: &dyn MultipartStore, op: &Op) -> Result<Vec<u8>, ErrorKind
     done.await.map_err(|error: sealift::Error| error.kind())
 }
 
+#[tokio::test]
+async fn an_empty_part_may_lie_behind_one_with_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirStore::open(dir.path()).unwrap();
+    let upload = Op::Upload { key: 0, seed: 0, lens: vec![0, 1, 0], places: 0b010, abort: false };
+    assert_eq!(apply(&store, &upload).await, Ok(Vec::new()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

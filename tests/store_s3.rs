@@ -482,13 +482,18 @@ async fn a_clock_that_is_off_is_corrected_from_the_stores_date() {
     assert!(error.to_string().contains("clock"), "{error}");
     put().await.unwrap();
     let signed = proxy.header("x-amz-date");
-    assert!(!signed[0].starts_with("2027") && signed[1].starts_with("20270101T00"), "{signed:?}");
+    assert!(!is_new_year(&signed[0]) && is_new_year(&signed[1]), "{signed:?}");
 
     // What has no payload is sent again at once.
     let proxy = Proxy::before(server.port, first(1, |_| true, skewed));
     assert_eq!(store(&proxy.url()).await.head(&name).await.unwrap().len, 1);
     let signed = proxy.header("x-amz-date");
-    assert!(signed.len() == 2 && signed[1].starts_with("20270101T00"), "{signed:?}");
+    assert!(signed.len() == 2 && is_new_year(&signed[1]), "{signed:?}");
+}
+
+/// Whether a request was signed at the turn of the year: how far its clock is off is known to the second.
+fn is_new_year(date: &str) -> bool {
+    date.starts_with("20261231T2359") || date.starts_with("20270101T00")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,8 +57,8 @@ pub(crate) struct TrustedByUser {
     pub(crate) keys: Trusted,
     local: Option<String>,
     named_key_files: bool,
-    /// What names further key files on this command line.
-    pub(crate) key_file_flag: &'static str,
+    /// What names keys that open an object, and key files, on this command line.
+    pub(crate) flags: (&'static str, &'static str),
 }
 
 impl Keys {
@@ -95,7 +95,7 @@ impl Keys {
             keys: Trusted::new(services),
             local,
             named_key_files: !self.key_file.is_empty(),
-            key_file_flag: "--key-file",
+            flags: ("--kms-key", "--key-file"),
         })
     }
 
@@ -130,17 +130,21 @@ impl ReaderKeys {
 impl TrustedByUser {
     /// `error`, and where no key could be used, why the local key store could not.
     pub(crate) fn explain(&self, error: Error) -> Failure {
+        // Then the key was found, and another would not be the answer.
+        let is_state = error.key_state().is_some();
         let mut failure = Failure::from(error);
-        if failure.kind() == ErrorKind::KeyUnavailable {
+        if failure.kind() == ErrorKind::KeyUnavailable && !is_state {
             if let Some(local) = &self.local {
                 failure = failure
                     .hint(local)
                     .hint("if there is a backup of the key store it was sealed with: sealift kms import-backup FILE");
             }
-            failure = failure.hint("if it was sealed for a key of another key service: --kms-key [SERVICE:]KEY");
+            let (key_flag, file_flag) = self.flags;
+            failure =
+                failure.hint(format!("if it was sealed for a key of another key service: {key_flag} [SERVICE:]KEY"));
             return failure.hint(match self.named_key_files {
                 true => "if it was sealed for a key file, that is not among those given".to_owned(),
-                false => format!("if it was sealed for a key file: {} FILE", self.key_file_flag),
+                false => format!("if it was sealed for a key file: {file_flag} FILE"),
             });
         }
         failure.hint_if(

@@ -41,9 +41,7 @@ impl Server {
             let out = log.try_clone().expect("a second handle of it");
             command.current_dir(dir.path()).env("HOME", dir.path());
             command.stdin(Stdio::null()).stdout(out).stderr(log);
-            let child = command.spawn().unwrap_or_else(|error| {
-                panic!("{name} cannot be started, {error}; {INSTALL}")
-            });
+            let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started, {error}; {INSTALL}"));
             let mut server = Self { child, port, dir };
             if server.wait_until_ready(name, &is_ready) {
                 return server;

@@ -33,7 +33,7 @@ pub(crate) async fn rewrap(args: Rewrap, verbose: u8) -> Result {
     };
     let opens = Keys { kms_key: args.open_with.clone(), key_file: args.open_with_key_file.clone() };
     let mut trusted = opens.trusted(&home).await?;
-    trusted.key_file_flag = "--open-with-key-file";
+    trusted.flags = ("--open-with", "--open-with-key-file");
     let run = Run { engine: small_engine()?, trusted, options };
     match args.recursive {
         false => interrupts.dropping(run.one(&args)).await,

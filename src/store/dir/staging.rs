@@ -367,6 +367,8 @@ fn records(staging: &Staging) -> Result<BTreeMap<PartNumber, Record>> {
 /// Whether a recorded part's bytes are there: after a crash, the record alone may be.
 fn is_whole(staging: &Staging, body: u64, record: &Record) -> bool {
     match &record.bytes {
+        // No bytes are nowhere, also behind a body that ends before them because other parts have files of their own.
+        Whereabouts::Offset(_) if record.len == 0 => true,
         Whereabouts::Offset(offset) => offset.checked_add(record.len).is_some_and(|end| end <= body),
         Whereabouts::File(name) => fs::metadata(staging.part(name)).is_ok_and(|stat| stat.len() == record.len),
     }
