@@ -106,7 +106,11 @@ impl Keys {
         // Without any, all keys of the local store are tried.
         let any_other = kms_keys.iter().any(|key| is_other(&key));
         let named = kms_keys.iter().filter(|key| any_other && NamedKey::parse(key).reads());
-        let named: String = named.map(|key| format!(" --kms-key {}", shell_quoted(Path::new(key)))).collect();
+        let shown = |key: &String| match NamedKey::parse(key) {
+            token if token.service == KmsService::Pkcs11 => token.without_pin(),
+            _ => key.clone(),
+        };
+        let named: String = named.map(|key| format!(" --kms-key {}", shell_quoted(Path::new(&shown(key))))).collect();
         let files = key_files.iter().map(|path| format!(" --key-file {}", shell_quoted(&absolute(path))));
         named + &files.collect::<String>()
     }

@@ -48,7 +48,8 @@ impl<'a> NamedKey<'a> {
         let (service, key) = match text.split_once(':') {
             _ if is_arn => (KmsService::Aws, text),
             Some(("acs", rest)) if rest.starts_with("kms:") => (KmsService::Aliyun, text),
-            Some(("pkcs11", _)) => (KmsService::Pkcs11, text),
+            // Whatever its case, it is never taken for a local key: errors about those quote the name, and a URI may hold a PIN.
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("pkcs11") => (KmsService::Pkcs11, text),
             Some(("aws", key)) => (KmsService::Aws, key),
             Some(("aliyun", key)) => (KmsService::Aliyun, key),
             Some(("vault", key)) => (KmsService::Vault, key),
@@ -126,9 +127,41 @@ impl<'a> NamedKey<'a> {
         }
     }
 
+    /// What envelopes call the key, as far as its name tells.
+    pub(crate) fn id_in_envelopes(self) -> Result<String> {
+        let unclear = || {
+            let message = format!("`--remove` needs a key of {} as envelopes name it", self.service);
+            Err(Failure::new(ErrorKind::InvalidInput, message).hint("`sealift stat URL` shows it"))
+        };
+        match self.service {
+            KmsService::Aws if !self.key.contains(":key/") => unclear(),
+            KmsService::Aliyun if self.key.contains("alias/") => unclear(),
+            KmsService::Aliyun => Ok(self.key.rsplit_once(":key/").map_or(self.key, |(_, id)| id).to_owned()),
+            KmsService::Vault if self.key.contains('/') => Ok(self.key.to_owned()),
+            KmsService::Vault => Ok(format!("transit/{}", self.key)),
+            KmsService::Pkcs11 => match self.key.strip_prefix("pkcs11:") {
+                Some(id) if !id.contains(['=', ';', '?']) => Ok(id.to_owned()),
+                _ => unclear(),
+            },
+            KmsService::Rsa if self.key.len() == 64 && self.key.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Ok(self.key.to_owned())
+            }
+            KmsService::Rsa => Ok(RsaEscrow::read(self.key).map_err(unavailable)?.id().to_owned()),
+            _ => Ok(self.key.to_owned()),
+        }
+    }
+
     /// Whether it can be given again, as it is, to read what was sealed for it.
     pub(crate) fn reads(self) -> bool {
         self.service != KmsService::Rsa
+    }
+
+    /// A PKCS #11 URI, to be shown: without the PIN that may be in it.
+    pub(crate) fn without_pin(self) -> String {
+        let Some((path, query)) = self.key.split_once('?') else { return self.key.to_owned() };
+        let is_pin = |attribute: &&str| attribute.to_ascii_lowercase().starts_with("pin-value");
+        let kept: Vec<_> = query.split('&').filter(|attribute| !is_pin(attribute)).collect();
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
     }
 
     fn is_any(self) -> bool {
@@ -178,6 +211,39 @@ fn not_built_in(service: KmsService) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_become_what_envelopes_call_a_key_or_are_refused() {
+        let id = |text| NamedKey::parse(text).id_in_envelopes().ok();
+        for (text, expected) in [
+            ("arn:aws:kms:r:1:key/x", Some("arn:aws:kms:r:1:key/x")),
+            ("aws:alias/old", None),
+            ("aws:x", None),
+            ("acs:kms:r:1:key/x", Some("x")),
+            ("aliyun:x", Some("x")),
+            ("aliyun:alias/x", None),
+            ("vault:uploads", Some("transit/uploads")),
+            ("vault:other/uploads", Some("other/uploads")),
+            ("pkcs11:aa01", Some("aa01")),
+            ("pkcs11:token=t;object=k", None),
+        ] {
+            assert_eq!(id(text).as_deref(), expected, "{text}");
+        }
+        let escrow = "ab".repeat(32);
+        assert_eq!(id(&format!("rsa:{escrow}")), Some(escrow));
+    }
+
+    #[test]
+    fn a_pin_is_not_given_again() {
+        let again = |text| NamedKey::parse(text).without_pin();
+        assert_eq!(
+            again("pkcs11:token=t;object=k?module-path=/m.so&pin-value=1234"),
+            "pkcs11:token=t;object=k?module-path=/m.so"
+        );
+        assert_eq!(again("PKCS11:object=k?pin-value=1234&module-path=/m.so"), "PKCS11:object=k?module-path=/m.so");
+        assert_eq!(again("pkcs11:object=k?pin-value=1234"), "pkcs11:object=k");
+        assert_eq!(again("pkcs11:object=k?pin-source=/pin"), "pkcs11:object=k?pin-source=/pin");
+    }
 
     #[test]
     fn a_key_s_name_tells_its_service() {

@@ -29,6 +29,9 @@ pub(crate) struct PartSealer {
     pub(crate) meter: Meter,
 }
 
+/// Stripes of a part that is sealed straight into a store which are with the workers at once.
+const DIRECT_STRIPES: usize = 64;
+
 /// A sealed stripe: its bytes, and its plaintext's checksum and length.
 pub(crate) type Stripe = (Bytes, u64, u64);
 
@@ -84,22 +87,31 @@ impl PartSealer {
         len: u64,
         sink: &Arc<dyn PartSink>,
     ) -> Result<SealedPart> {
-        let mut part = self.begin(number)?;
-        sink.write(0, part.sealer.header())?;
-        for (n, stripe) in stripes(offset, len).enumerate() {
-            let at = crypto::HEADER as u64 + n as u64 * crypto::SEALED_STRIPE as u64;
-            let (sealer, source, sink) = (part.sealer.next_stripe()?, Arc::clone(source), Arc::clone(sink));
-            let (checksums, meter) = (self.checksums, self.meter.clone());
-            part.stripes.run(&self.shared.workers, move |scratch| {
-                let mut out = InTurn { sink: sink.as_ref(), at, block: &mut scratch.sealed, filled: 0 };
-                let plain = &mut scratch.plain;
-                let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, plain, &mut out)?;
-                out.flush()?;
-                meter.sealed(stripe.len as u64);
-                Ok((Bytes::new(), crc, stripe.len as u64))
-            })?;
+        let mut sealer = self.begin(number)?.sealer;
+        sink.write(0, sealer.header())?;
+        let mut sealed = SealedPart { number, len: 0, salt: sealer.salt(), crc64: 0 };
+        let mut stripes = stripes(offset, len).enumerate().peekable();
+        // So many at a time that waiting for the last of them costs nothing, and others' work need not wait for all of a part.
+        while stripes.peek().is_some() {
+            let mut gather = Gather::new();
+            for (n, stripe) in stripes.by_ref().take(DIRECT_STRIPES) {
+                let at = crypto::HEADER as u64 + n as u64 * crypto::SEALED_STRIPE as u64;
+                let (sealer, source, sink) = (sealer.next_stripe()?, Arc::clone(source), Arc::clone(sink));
+                let (checksums, meter) = (self.checksums, self.meter.clone());
+                gather.run(&self.shared.workers, move |scratch| {
+                    let mut out = InTurn { sink: sink.as_ref(), at, block: &mut scratch.sealed, filled: 0 };
+                    let plain = &mut scratch.plain;
+                    let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, plain, &mut out)?;
+                    out.flush()?;
+                    meter.sealed(stripe.len as u64);
+                    Ok((crc, stripe.len as u64))
+                })?;
+            }
+            for (crc, len) in gather.all().await.map_err(|e| e.with_part(number))? {
+                sealed.add(self.checksums, crc, len);
+            }
         }
-        Ok(part.finish().await?.sealed)
+        Ok(sealed)
     }
 
     /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.

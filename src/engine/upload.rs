@@ -174,6 +174,7 @@ impl Engine {
             Access::At(source) => PartPlan::known(source.len(), options.part_size, options.uniform_parts, &limits)?,
             Access::Once(_) => plan_of_stream(announced, options.part_size, options.uniform_parts, &config)?,
         };
+        let config = holding_back(config, &plan, self.shared());
         let len = plan.total();
         let spool = match spool.filter(|_| config.is_spooled(plan.longest())) {
             Some(dir) => {
@@ -322,6 +323,7 @@ impl Engine {
         let meter = Meter::new(header.plan.total(), options.progress);
         meter.done(stored.iter().map(|(part, _)| part.len).sum());
         let config = self.config(&object.store, true, options.retry, options.max_in_flight);
+        let config = holding_back(config, &header.plan, self.shared());
         let keep_on_failure = options.on_failure == OnCancel::KeepForResume;
         let resumed = Resumed { stored, manifest: recorded.manifest };
         let machine = Machine::resume(Config { keep_on_failure, ..config.clone() }, header.plan.clone(), resumed)?;
@@ -358,9 +360,8 @@ impl Engine {
         let limits = store.limits();
         let threads = u32::try_from(shared.workers.threads()).unwrap_or(u32::MAX);
         let (held, window) = if rereadable && store.direct().is_some() {
-            // Parts go through the workers' own memory. Held is what must be: a last part too short to be followed by the trailer.
-            let shortest = u32::try_from(limits.min_part.div_ceil(STRIPE as u64)).unwrap_or(u32::MAX);
-            (shortest.clamp(1, shared.held_stripes()), 1)
+            // Parts go through the workers' own memory.
+            (1, 1)
         } else {
             (shared.held_stripes(), threads.saturating_mul(2).saturating_add(2).min(shared.held_stripes()))
         };
@@ -375,6 +376,13 @@ impl Engine {
             keep_on_failure: false,
         }
     }
+}
+
+/// As `config`, with room for the last part of `plan` where that must wait for the trailer, as far as memory allows.
+fn holding_back(config: Config, plan: &PartPlan, shared: &super::Shared) -> Config {
+    let must_hold = plan.longest_held_back(&config.limits).div_ceil(STRIPE as u64);
+    let must_hold = u32::try_from(must_hold).unwrap_or(u32::MAX).min(shared.held_stripes());
+    Config { held: config.held.max(must_hold), ..config }
 }
 
 /// As `config`, with a spool for parts that are too large for memory.

@@ -46,7 +46,7 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) fn start(threads: usize) -> Result<Self> {
-        // Unbounded, because memory credits already bound how many jobs there can be.
+        // Unbounded, because memory credits already bound how many jobs there can be, and `DIRECT_STRIPES` those that take no memory.
         let (jobs, queue) = unbounded::<Job>();
         for n in 0..threads {
             let queue = queue.clone();

@@ -59,6 +59,9 @@ use crate::types::{EncryptionContext, KmsService, WrappedKey};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// **Whoever has the public key can wrap**, and so make objects that open with the private key: opening with it shows that nobody altered
+/// an object since it was made, not who made it.
 pub struct RsaEscrow {
     public: OaepPublicKey,
     private: Option<OaepPrivateKey>,

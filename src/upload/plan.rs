@@ -140,7 +140,7 @@ impl PartPlan {
     }
 
     /// The most plaintext bytes that a last part can have which is held back.
-    pub(super) fn longest_held_back(&self, limits: &Limits) -> u64 {
+    pub(crate) fn longest_held_back(&self, limits: &Limits) -> u64 {
         match self.parts().map(PartNumber::try_from) {
             Some(Ok(last)) if self.is_held_back(self.max_len(last), limits) => self.max_len(last),
             Some(_) => 0,

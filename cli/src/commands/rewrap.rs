@@ -66,17 +66,22 @@ fn removed(args: &Rewrap, home: &Home) -> Result<Remove> {
         return Ok(Remove::Others);
     }
     let id = |name: &String| {
-        if name.starts_with("alias/") {
-            let found = home.open_key_store()?.describe_key(name).map_err(unavailable).map_err(|e| {
+        if let Some(id) = name.strip_prefix("key-file:") {
+            return Ok(CmkId { kms: Some(KmsService::KeyFile), key: id.to_owned() });
+        }
+        let named = NamedKey::parse(name);
+        if named.service != KmsService::Local {
+            return Ok(CmkId { kms: Some(named.service), key: named.id_in_envelopes()? });
+        }
+        if named.key.starts_with("alias/") {
+            let found = home.open_key_store()?.describe_key(named.key).map_err(unavailable).map_err(|e| {
                 Failure::from(e).hint("`sealift stat` shows the ids of an object's keys: --remove takes those as well")
             })?;
             return Ok(CmkId { kms: Some(KmsService::Local), key: found.key_id });
         }
-        let with_service = name.split_once(':').and_then(|(kms, key)| Some((kms.parse().ok()?, key)));
-        Ok(match with_service {
-            Some((kms, key)) => CmkId { kms: Some(kms), key: key.to_owned() },
-            None => CmkId { kms: None, key: name.clone() },
-        })
+        // An id alone may be any service's.
+        let kms = (named.key != name).then_some(KmsService::Local);
+        Ok(CmkId { kms, key: named.key.to_owned() })
     };
     match args.remove.iter().map(id).collect::<Result<Vec<_>>>()? {
         ids if ids.is_empty() => Ok(Remove::Nothing),
@@ -109,6 +114,14 @@ impl Run {
                 _ => self.trusted.explain(e),
             }
         })?;
+        if let Remove::These(keys) = &self.options.remove {
+            let is = |key: &CmkId, wrapped: &WrappedKey| {
+                key.kms.is_none_or(|kms| kms == wrapped.kms) && key.key == wrapped.key
+            };
+            for key in keys.iter().filter(|key| !done.before.iter().any(|wrapped| is(key, wrapped))) {
+                output::say(&format!("note: {} was no key of this object", output::printable(&key.key)));
+            }
+        }
         let report = One {
             url: args.url.to_string(),
             object_id: done.object_id.to_string(),

@@ -101,6 +101,12 @@ fn sizes_are_binary_and_shape_the_parts() {
     assert_eq!(report["parts"], 1, "16 MiB");
     sandbox.run(&["put", "src", "obj", "--part-size", "1M", "--uniform-parts"]).expect(0);
     sandbox.run(&["verify", "obj", "--against", "src"]).expect(0);
+    // One part, and several with a short last one, which waits for the trailer.
+    sandbox.random_file("large", 40 << 20);
+    for file in ["src", "large"] {
+        sandbox.run(&["put", file, "obj", "--uniform-parts"]).expect(0);
+        sandbox.run(&["verify", "obj", "--against", file]).expect(0);
+    }
     for size in ["1MB", "x", "-1", "1.5M"] {
         sandbox.run(&["put", "src", "obj", &format!("--part-size={size}")]).expect_error(2, "--part-size");
     }
