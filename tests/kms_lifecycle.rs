@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt as _;
 use proptest::prelude::*;
@@ -394,6 +394,18 @@ fn a_key_past_its_deletion_is_gone_at_once_and_its_files_with_the_next_write() {
     assert!(!fs::read_to_string(world.dir.join("store.json")).unwrap().contains(&key));
     kms.create_alias("alias/doomed", "alias/default").unwrap();
     assert_eq!(kms.list_keys().unwrap().len(), 1);
+}
+
+/// Were it set right later, the deletion would be due at once.
+#[test]
+fn deletion_is_not_scheduled_by_a_clock_that_is_far_behind() {
+    let world = World::new();
+    let key = world.kms.create_key(CreateKey::default()).unwrap().key_id;
+    let kms = LocalKms::open(&world.dir, RootKeySource::File).unwrap().with_clock(|| SystemTime::UNIX_EPOCH);
+    let error = failure(kms.schedule_key_deletion(&key, 30));
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("clock"), "{error}");
+    assert_eq!(state(&world.kms, &key), KeyState::Enabled);
 }
 
 #[test]

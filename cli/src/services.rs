@@ -97,7 +97,11 @@ impl<'a> NamedKey<'a> {
         match self.service {
             KmsService::Aws => built_in!("aws-kms", KmsService::Aws, {
                 let kms = AwsKms::from_env();
-                let keys = if self.is_any() { TrustedKeys::Any } else { only(kms.key_id(self.key).await?) };
+                let keys = if self.is_any() {
+                    TrustedKeys::Any
+                } else {
+                    only(looked_up(self.service, || kms.key_id(self.key)).await?)
+                };
                 Ok((over_network(kms), keys))
             }),
             KmsService::Aliyun => built_in!("aliyun-kms", KmsService::Aliyun, {
@@ -105,7 +109,9 @@ impl<'a> NamedKey<'a> {
                 let keys = match self.key.rsplit_once(":key/") {
                     _ if self.is_any() => TrustedKeys::Any,
                     Some((_, id)) => only(id.to_owned()),
-                    None if self.key.contains("alias/") => only(kms.key_id(self.key).await?),
+                    None if self.key.contains("alias/") => {
+                        only(looked_up(self.service, || kms.key_id(self.key)).await?)
+                    }
                     None => only(self.named()),
                 };
                 Ok((over_network(kms), keys))
@@ -186,6 +192,16 @@ fn only(id: String) -> TrustedKeys {
 #[cfg(any(feature = "aws-kms", feature = "aliyun-kms", feature = "vault-kms"))]
 fn over_network(kms: impl Kms + 'static) -> Arc<dyn Kms> {
     Arc::new(Retrying::new(Arc::new(kms), CallPolicy::default()))
+}
+
+/// What a service calls a key, asked for as often as any other call is made.
+#[cfg(any(feature = "aws-kms", feature = "aliyun-kms"))]
+async fn looked_up<'a, F>(service: KmsService, ask: impl Fn() -> F) -> Result<String>
+where
+    F: Future<Output = sealift::Result<String>> + Send + 'a,
+{
+    let ask = &ask;
+    Ok(CallPolicy::default().call(service, move || Box::pin(ask())).await?)
 }
 
 /// The token that a PKCS #11 URI names, and its key.

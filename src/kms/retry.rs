@@ -72,15 +72,24 @@ impl Retrying {
         Self { kms, policy }
     }
 
-    /// Makes one call as often as the policy allows.
     async fn call<'a, T>(&'a self, attempt: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
-        let retries = &self.policy.retries;
+        self.policy.call(self.kms.service(), attempt).await
+    }
+}
+
+impl CallPolicy {
+    /// Makes one call to `service`, `attempt`, as often as the policy allows: for what [`Kms`] has no method for.
+    ///
+    /// # Errors
+    /// As [`Retrying`] says.
+    pub async fn call<'a, T>(&self, service: KmsService, attempt: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+        let retries = &self.retries;
         let mut failures = 0;
         loop {
-            let error = match tokio::time::timeout(self.policy.timeout, attempt()).await {
+            let error = match tokio::time::timeout(self.timeout, attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
-                Err(_) => self.timed_out(),
+                Err(_) => self.timed_out(service),
             };
             failures += 1;
             let asks_too_much = matches!(error.retry(), Retry::After(pause) if pause > LONGEST_ASKED);
@@ -89,13 +98,13 @@ impl Retrying {
                 _ if failures == 1 => return Err(error),
                 _ => return Err(error.while_doing(format_args!("the last of {failures} attempts"))),
             };
-            tracing::debug!(service = %self.kms.service(), failures, ?pause, %error, "a key service is asked again");
+            tracing::debug!(%service, failures, ?pause, %error, "a key service is asked again");
             tokio::time::sleep(pause).await;
         }
     }
 
-    fn timed_out(&self) -> Error {
-        let (service, limit) = (self.kms.service(), self.policy.timeout);
+    fn timed_out(&self, service: KmsService) -> Error {
+        let limit = self.timeout;
         let message = format!("the {service} key service did not answer within {limit:?}: is its address right?");
         Error::new(ErrorKind::Timeout, message).with_retry(Retry::Yes)
     }

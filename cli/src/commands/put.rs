@@ -19,7 +19,6 @@ use crate::url::Location;
 use crate::{keys, source};
 
 pub(crate) async fn put(args: Put, verbose: u8) -> Result {
-    let interrupts = Interrupts::listen()?;
     let engine = args.engine.engine()?;
     refuse_onto_itself(&args.source, &args.url)?;
     let source = source::open(&args.source, args.read_mode).await?;
@@ -30,6 +29,8 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     }
     let home = Home::find()?;
     let recipients = keys::recipients(&args, &home)?;
+    // Until here a signal ends the program as it ends any other: there is nothing yet to end cleanly.
+    let interrupts = Interrupts::listen()?;
     let bar = args.output.bar(verbose);
     let on_failure = on_failure(args.abort_on_interrupt);
     let options = UploadOptions {

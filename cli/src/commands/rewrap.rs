@@ -20,7 +20,6 @@ use crate::store::{Below, Object};
 use crate::url::Location;
 
 pub(crate) async fn rewrap(args: Rewrap, verbose: u8) -> Result {
-    let interrupts = Interrupts::listen()?;
     let home = Home::find()?;
     let demands =
         ReadOptions { context: EncryptionContext::new(args.encryption_context.iter().cloned())?, bound: args.bound };
@@ -34,6 +33,8 @@ pub(crate) async fn rewrap(args: Rewrap, verbose: u8) -> Result {
     let opens = Keys { kms_key: args.open_with.clone(), key_file: args.open_with_key_file.clone() };
     let mut trusted = opens.trusted(&home).await?;
     trusted.flags = ("--open-with", "--open-with-key-file");
+    // Until here a signal ends the program as it ends any other: there is nothing yet to end cleanly.
+    let interrupts = Interrupts::listen()?;
     let run = Run { engine: small_engine()?, trusted, options };
     match args.recursive {
         false => interrupts.dropping(run.one(&args)).await,

@@ -57,7 +57,6 @@ impl From<UploadEntry> for Listed {
 }
 
 async fn resume(args: UploadsResume, verbose: u8) -> Result {
-    let interrupts = Interrupts::listen()?;
     let home = Home::find()?;
     let engine = args.engine.engine()?;
     let pending = PendingUpload::open(&home.uploads(), &args.id)?;
@@ -70,6 +69,8 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
     let source = source::open_file(path, args.read_mode)?;
     let trusted = args.keys.trusted(&home).await?;
     let url = store::object_url(pending.store_url(), pending.key()?.as_str());
+    // Until here a signal ends the program as it ends any other: there is nothing yet to end cleanly.
+    let interrupts = Interrupts::listen()?;
     let bar = args.output.bar(verbose);
     let on_failure = put::on_failure(args.abort_on_interrupt);
     let options = ResumeOptions { on_failure, progress: bar.callback(), ..ResumeOptions::default() };

@@ -158,7 +158,7 @@ impl LocalKms {
     /// with its aliases, and what is sealed for it alone can never be opened again.
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidInput`] if `days` is not 7 to 30.
+    /// - [`ErrorKind::InvalidInput`] if `days` is not 7 to 30, or this machine's clock is before the key's creation.
     /// - [`ErrorKind::KeyUnavailable`] with [`Error::key_state`] if its deletion is scheduled already.
     /// - Otherwise those of [`enable_key`](Self::enable_key).
     pub fn schedule_key_deletion(&self, key: &str, days: u16) -> Result<KeyMetadata> {
@@ -167,6 +167,12 @@ impl LocalKms {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         self.change(key, Operation::ScheduleDeletion, |key, now| {
+            // A clock that is set right later would make the deletion due at once, and the days of grace would be none.
+            if now.saturating_add(DAY) < key.created {
+                let message =
+                    format!("this machine's clock shows a time before the key {} was made: set it first", key.key_id);
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
             key.deletion = Some(now.saturating_add(u64::from(days) * DAY));
             Ok(())
         })
