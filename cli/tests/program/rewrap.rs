@@ -117,7 +117,13 @@ fn between_the_key_store_and_key_files() {
     // By service and id, as `stat` shows it.
     sandbox.run(&["rewrap", "obj", "--key-file", "two.key"]).expect(0);
     let two = opens_with(&sandbox, "obj").pop().unwrap().replace(' ', ":");
-    sandbox.run(&["rewrap", "obj", "--remove", &two.replace("key-file", "aws")]).expect(0);
+    let run = sandbox.run(&["rewrap", "obj", "--remove", &two.replace("key-file", "aliyun")]).expect(0);
+    assert!(run.stderr().contains("was no key of this object"), "{}", run.stderr());
+    // What envelopes never call a key would never be removed.
+    sandbox
+        .run(&["rewrap", "obj", "--remove", &two.replace("key-file", "aws")])
+        .expect_error(2, "as envelopes name it");
+    sandbox.run(&["rewrap", "obj", "--remove", "local:alias/none"]).expect_error(5, "no key");
     assert_eq!(opens_with(&sandbox, "obj").len(), 2, "that of another service is another key");
     sandbox.run(&["rewrap", "obj", "--remove", &two]).expect(0);
     assert_eq!(opens_with(&sandbox, "obj"), [format!("local {}", default_key(&sandbox))]);
