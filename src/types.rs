@@ -431,6 +431,13 @@ impl EncryptionContext {
     }
 }
 
+/// Whether a host, as URLs write it, is this machine: what goes there in the clear leaves it nowhere.
+#[cfg(any(feature = "aliyun-kms", feature = "aws-kms", feature = "oss", feature = "vault-kms"))]
+pub(crate) fn is_loopback_host(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sealift::kms::Kms;
 use sealift::kms::aliyun::{AliyunCredentials, AliyunKms};
-use sealift::kms::conformance::{Fixture, check};
+use sealift::kms::conformance::{self, Fixture, Network, check};
 use sealift::kms::retry::{CallPolicy, Retrying};
 use sealift::upload::RetryPolicy;
 use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result, Retry, WrappedKey};
@@ -47,6 +47,21 @@ fn failure<T>(result: Result<T>) -> Error {
     result.err().expect("refused")
 }
 
+impl Network for AliyunKmsServer {
+    fn disturb(&self, faults: &[conformance::Fault]) {
+        self.inject(faults.iter().map(|fault| match fault {
+            conformance::Fault::Throttled => Fault::Refuse(429, "Rejected.Throttling"),
+            conformance::Fault::Unavailable => Fault::Refuse(503, "SerivceUnavailableTemporary"),
+            conformance::Fault::Closed => Fault::HangUp,
+            conformance::Fault::Hangs => Fault::Hang,
+        }));
+    }
+
+    fn take_requests(&self) -> usize {
+        self.take_actions().len()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_does_what_every_key_service_must() {
     let server = AliyunKmsServer::start();
@@ -60,6 +75,7 @@ async fn it_does_what_every_key_service_must() {
         other_key: Some(&other),
         disabled_key: Some(&disabled),
         wrapped_by_disabled_key: Some(&wrapped),
+        network: Some(&server),
         ..Fixture::new(&kms, &key, "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed")
     })
     .await;

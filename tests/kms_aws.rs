@@ -3,6 +3,10 @@
 #![cfg(feature = "aws-kms")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/kms_network.rs"]
+mod kms_network;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/stub.rs"]
@@ -17,6 +21,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_kms::types::OriginType;
+use kms_network::{Answers, BadNetwork};
 use sealift::kms::Kms as _;
 use sealift::kms::aws::AwsKms;
 use sealift::kms::conformance::{Fixture, check};
@@ -98,9 +103,16 @@ async fn moto_conforms() {
     let admin = admin(&server, "eu-west-1");
     let (key, other) = (create_key(&admin).await, create_key(&admin).await);
     admin.create_alias().alias_name("alias/uploads").target_key_id(&key).send().await.unwrap();
-    let kms = AwsKms::new(&config(&server.url(), Some("eu-west-1")));
+    let network = BadNetwork::before(
+        server.port,
+        Answers {
+            throttled: "HTTP/1.1 400 Bad Request\r\nContent-Length: 32\r\n\r\n{\"__type\":\"ThrottlingException\"}",
+            unavailable: "HTTP/1.1 500 Error\r\nContent-Length: 33\r\n\r\n{\"__type\":\"KMSInternalException\"}",
+        },
+    );
+    let kms = AwsKms::new(&config(&network.url(), Some("eu-west-1")));
     let unknown = unknown(&key);
-    let fixture = Fixture { other_key: Some(&other), ..Fixture::new(&kms, &key, &unknown) };
+    let fixture = Fixture { other_key: Some(&other), network: Some(&network), ..Fixture::new(&kms, &key, &unknown) };
     check(&Fixture { alias: Some("alias/uploads"), ..fixture }).await;
     // By its bare id, and by the ARN of its alias.
     let id = key.rsplit_once('/').unwrap().1;
@@ -281,6 +293,16 @@ async fn nobody_there_is_worth_another_try() {
     let url = format!("http://127.0.0.1:{}", server::free_port());
     let error = failure(AwsKms::new(&config(&url, None)).generate_data_key(KEY, &context()).await);
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Yes), "{error:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_in_the_clear_over_a_network() {
+    for url in ["http://kms.invalid", "http://127.0.0.1.invalid:8080/"] {
+        let kms = AwsKms::new(&config(url, None));
+        let error = failure(kms.generate_data_key(KEY, &context()).await);
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::InvalidInput, Retry::No), "{url}: {error:?}");
+        assert!(error.to_string().contains("https"), "{error}");
+    }
 }
 
 #[tokio::test]

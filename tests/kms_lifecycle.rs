@@ -238,7 +238,7 @@ impl Key {
             "untag_key" => changed(kms.untag_key(id, &["team".to_owned()])?),
             "create_alias" => kms.create_alias("alias/new", id)?,
             "update_alias" => kms.update_alias(LocalKms::DEFAULT_ALIAS, id)?,
-            "delete_alias" => kms.delete_alias(&self.alias)?,
+            "delete_alias" => drop(kms.delete_alias(&self.alias)?),
             "get_parameters" => {
                 drop(kms.get_parameters_for_import(id, WrappingAlgorithm::default(), WrappingKeySpec::Rsa2048)?);
             }
@@ -358,15 +358,15 @@ fn aliases_are_given_to_other_keys_and_taken_away() {
     assert_eq!(unwrap(kms, &wrapped).unwrap(), data_key, "what is sealed names the key, not the alias");
     assert_eq!(kms.list_aliases().unwrap()["alias/current"], two);
     kms.update_alias("alias/current", "alias/default").unwrap();
-    kms.delete_alias("alias/current").unwrap();
+    assert_eq!(kms.delete_alias("alias/current").unwrap(), one);
     assert_eq!(kms.list_aliases().unwrap().into_keys().collect::<Vec<_>>(), ["alias/default"]);
     kms.describe_key(&two).unwrap();
 
     for refused in [
         kms.update_alias("alias/current", &one),
-        kms.delete_alias("alias/current"),
+        kms.delete_alias("alias/current").map(drop),
         kms.update_alias("alias/default", "alias/none"),
-        kms.delete_alias(&one),
+        kms.delete_alias(&one).map(drop),
     ] {
         assert_eq!(failure(refused).kind(), ErrorKind::KeyUnavailable);
     }

@@ -3,6 +3,10 @@
 #![cfg(feature = "vault-kms")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/kms_network.rs"]
+mod kms_network;
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/stub.rs"]
@@ -13,6 +17,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_network::{Answers, BadNetwork};
 use sealift::engine::UploadOptions;
 use sealift::kms::Kms;
 use sealift::kms::conformance::{Fixture, check};
@@ -86,8 +91,15 @@ async fn openbao_conforms() {
     ] {
         admin(&server, path, &body);
     }
-    let kms = client(&server.url(), "root");
-    let fixture = Fixture::new(&kms, "transit/one", "transit/unknown");
+    let network = BadNetwork::before(
+        server.port,
+        Answers {
+            throttled: "HTTP/1.1 429 Too Many\r\nContent-Length: 15\r\n\r\n{\"errors\":[\"\"]}",
+            unavailable: "HTTP/1.1 503 Sealed\r\nContent-Length: 15\r\n\r\n{\"errors\":[\"\"]}",
+        },
+    );
+    let kms = client(&network.url(), "root");
+    let fixture = Fixture { network: Some(&network), ..Fixture::new(&kms, "transit/one", "transit/unknown") };
     check(&Fixture { alias: Some("one"), other_key: Some("transit/two"), ..fixture }).await;
     // The same name in another engine is another key.
     let elsewhere = Fixture::new(&kms, "team/kms/one", "nowhere/one");

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -39,20 +39,26 @@ async fn which(store: &DirStore) -> String {
 }
 
 #[tokio::test]
-async fn the_body_is_the_same_file_and_the_metadata_keeps_its_name_and_mode() {
+async fn the_body_is_the_same_file_and_the_metadata_keeps_its_name_mode_and_owner() {
     let dir = tempfile::tempdir().unwrap();
     let store = DirStore::open(dir.path()).unwrap();
     let etag = put(&store, "a body of some length, not short", "old").await;
     let stat = fs::metadata(dir.path().join("a")).unwrap();
     let file = store.metadata_path(&key()).await.unwrap();
+    // Only root may; then it must be root as well who keeps it so.
+    let given_away = chown(&file, Some(4_321), Some(4_322)).is_ok();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&file).unwrap();
+    assert_eq!(before.uid() == 4_321, given_away);
 
     replace(&store, "new", &etag).await.unwrap();
     assert_eq!(which(&store).await, "new");
     let now = fs::metadata(dir.path().join("a")).unwrap();
     assert_eq!((now.ino(), now.mtime_nsec(), now.len()), (stat.ino(), stat.mtime_nsec(), stat.len()));
     assert_eq!(store.metadata_path(&key()).await.unwrap(), file);
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    let after = fs::metadata(&file).unwrap();
+    assert_ne!(after.ino(), before.ino(), "it is another file");
+    assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
     let mut left: Vec<_> =
         fs::read_dir(dir.path().join(".sealift")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();

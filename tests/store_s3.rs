@@ -162,6 +162,49 @@ async fn replaced_metadata_leaves_all_else_as_it_was() {
     }
 }
 
+/// What Amazon's own client says of how the store encrypts an object.
+async fn encryption(client: &aws_sdk_s3::Client, name: &ObjectKey) -> (Option<String>, Option<String>) {
+    let head = client.head_object().bucket(BUCKET).key(name.as_str()).send().await.unwrap();
+    let algorithm = head.server_side_encryption().map(|sse| sse.as_str().to_owned());
+    (algorithm, head.ssekms_key_id().map(str::to_owned))
+}
+
+/// A client of Amazon's, for what our own store has no words for.
+fn sdk(endpoint: &str) -> aws_sdk_s3::Client {
+    use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+    let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test");
+    let config = Builder::new().behavior_version(BehaviorVersion::latest()).credentials_provider(credentials);
+    let config = config.region(Region::new("us-east-1")).endpoint_url(endpoint).force_path_style(true);
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_metadata_keeps_the_store_s_own_encryption() {
+    use aws_sdk_s3::types::ServerSideEncryption::{Aes256, AwsKms};
+    let (weed, moto) = (seaweedfs(), moto());
+    // SeaweedFS has keys of its own only, moto keys of AWS KMS too, by name.
+    for (server, algorithm, key_id) in [(&weed, Aes256, None), (&moto, Aes256, None), (&moto, AwsKms, Some("a-key"))] {
+        let (client, body) = (sdk(&server.url()), noise(6 * MIB + 1));
+        for (name, copied_in_one) in [("one request", u64::MAX), ("parts", 5 * MIB)] {
+            let (store, name) = (builder(&server.url()).multipart_copy_above(copied_in_one), key(name));
+            let store = store.build().await.unwrap();
+            let put = client.put_object().bucket(BUCKET).key(name.as_str()).body(body.clone().into());
+            let put = put.server_side_encryption(algorithm.clone()).set_ssekms_key_id(key_id.map(str::to_owned));
+            put.metadata("host", "web1").send().await.unwrap();
+            let before = encryption(&client, &name).await;
+            assert_eq!(before.0.as_deref(), Some(algorithm.as_str()));
+            assert!(key_id.is_none_or(|id| before.1.as_deref().is_some_and(|found| found.ends_with(id))), "{before:?}");
+
+            let etag = store.head(&name).await.unwrap().etag;
+            let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
+            store.replace_metadata(&name, &new, &etag).await.unwrap();
+            assert_eq!(store.head(&name).await.unwrap().properties.metadata, new);
+            assert_eq!(encryption(&client, &name).await, before, "{name}");
+            assert!(read(&store, name.as_str()).await == body, "{name}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn long_objects_are_copied_in_parts_with_all_they_have() {
     for server in [seaweedfs(), moto()] {

@@ -82,6 +82,7 @@ impl Location {
     }
 
     /// What the store's own tool shows of the object here, where it is OSS.
+    #[cfg_attr(not(feature = "oss"), expect(unused_variables, reason = "no other store has such a tool"))]
     pub(crate) async fn shown_by_its_tool(&self, at: &StoreArgs) -> Result<BTreeMap<String, String>> {
         match self {
             #[cfg(feature = "oss")]

@@ -23,7 +23,7 @@ use self::sign::{Parameter, parameter};
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::{Kms, secret};
-use crate::types::{EncryptionContext, KmsService, WrappedKey};
+use crate::types::{EncryptionContext, KmsService, WrappedKey, is_loopback_host};
 
 /// CMKs of Alibaba Cloud KMS, in one region.
 ///
@@ -308,7 +308,7 @@ fn context_parameter(context: &EncryptionContext) -> Result<Option<Parameter>> {
 }
 
 fn is_this_machine(url: &Url) -> bool {
-    matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
+    url.host_str().is_some_and(is_loopback_host)
 }
 
 /// A variable that is set to something.

@@ -12,9 +12,10 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::Config;
 use aws_sdk_kms::config::http::HttpResponse;
-use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kms::config::{Config, ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kms::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
@@ -26,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::{Kms, secret};
-use crate::types::{EncryptionContext, KeyState, KmsService, WrappedKey};
+use crate::types::{EncryptionContext, KeyState, KmsService, WrappedKey, is_loopback_host};
 
 /// AWS KMS: CMKs of the kind "symmetric encryption", named by ARN, or for sealing also by id or alias.
 ///
@@ -59,7 +60,8 @@ pub struct AwsKms {
 
 impl AwsKms {
     /// As AWS's own tools are configured: credentials, region and profile from the environment, the shared files, or the machine's
-    /// role; `AWS_ENDPOINT_URL_KMS` or `AWS_ENDPOINT_URL` names another server. All of it is looked for by the first call.
+    /// role; `AWS_ENDPOINT_URL_KMS` or `AWS_ENDPOINT_URL` names another server, by `https://` unless it is on this machine. All of it is
+    /// looked for by the first call.
     #[must_use]
     pub fn from_env() -> Self {
         Self { client: OnceCell::new() }
@@ -190,9 +192,52 @@ impl fmt::Debug for AwsKms {
 }
 
 fn client(config: &SdkConfig) -> Client {
-    let config = aws_sdk_kms::config::Builder::from(config).retry_config(RetryConfig::disabled()).build();
-    Client::from_conf(config)
+    let config = aws_sdk_kms::config::Builder::from(config).retry_config(RetryConfig::disabled());
+    Client::from_conf(config.interceptor(NothingInTheClear).build())
 }
+
+/// Stops requests that would go over a network without TLS, data keys and all: the SDK takes any endpoint that is configured.
+#[derive(Debug)]
+struct NothingInTheClear;
+
+impl Intercept for NothingInTheClear {
+    fn name(&self) -> &'static str {
+        "NothingInTheClear"
+    }
+
+    fn read_before_transmit(
+        &self,
+        request: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let url = request.request().uri();
+        if is_private(url) { Ok(()) } else { Err(InTheClear(url.to_owned()).into()) }
+    }
+}
+
+/// Whether what is sent to `url` can be read by nobody on the way.
+fn is_private(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    scheme.eq_ignore_ascii_case("https") || is_loopback_host(host)
+}
+
+/// The address a request was not sent to.
+#[derive(Debug)]
+struct InTheClear(String);
+
+impl fmt::Display for InTheClear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} would get data keys in the clear: give an https endpoint", self.0)
+    }
+}
+
+impl StdError for InTheClear {}
 
 /// What AWS documents as the longest `CiphertextBlob`.
 const MAX_BLOB: usize = 6_144;
@@ -271,6 +316,10 @@ fn failed<E>(error: SdkError<E, HttpResponse>, doing: &str, key: &str) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
+    if let Some(refused) = cause::<InTheClear>(&error) {
+        let message = format!("AWS KMS was not asked to {doing} the key {key:?}: {refused}");
+        return Error::new(ErrorKind::InvalidInput, message);
+    }
     let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
     let said = |kind, retry, what: &str| {
         Error::new(kind, format!("AWS KMS could not {doing} the key {key:?}: {what}")).with_retry(retry)
@@ -305,6 +354,11 @@ where
         Ok(source) => said(kind, retry, what).with_source(source),
         Err(_) => said(kind, retry, what),
     }
+}
+
+/// The first cause of `error` that is a `T`.
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The state of a key that an error is for, as far as it says so.
@@ -364,6 +418,20 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls() {
+        for private in
+            ["https://kms.example", "HTTPS://x:1/", "http://127.0.0.2:80/x", "http://[::1]:1", "http://localhost/"]
+        {
+            assert!(is_private(private), "{private}");
+        }
+        for public in
+            ["http://kms.example/", "http://192.0.2.1:80", "http://[2001:db8::1]", "http://127.0.0.1.example", "x", ""]
+        {
+            assert!(!is_private(public), "{public}");
+        }
+    }
 
     #[test]
     fn an_arn_s_region_can_become_part_of_a_host_s_name() {

@@ -1,18 +1,22 @@
 //! What every key service must do, as one function that each adapter's tests call.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 
 use super::Kms;
+use super::retry::CallPolicy;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::types::{EncryptionContext, KmsService, WrappedKey};
+use crate::upload::RetryPolicy;
 
 /// A key service to check, with the keys it holds for that.
 ///
-/// What is `None` is not checked: say so only where the service has no such thing. A service with a single key has no `other_key`, and
-/// one whose keys have no second name no `alias`.
+/// What is `None` is not checked: say so only where the service has no such thing. A service with a single key has no `other_key`,
+/// one whose keys have no second name no `alias`, and one in this process or in a device no `network`.
 ///
 /// ```
 /// use sealift::kms::conformance::{Fixture, check};
@@ -44,13 +48,46 @@ pub struct Fixture<'a> {
     pub disabled_key: Option<&'a str>,
     /// What `disabled_key` wrapped while it still might, with an empty encryption context.
     pub wrapped_by_disabled_key: Option<&'a WrappedKey>,
+    /// What is between `kms` and its server, if that is a network.
+    pub network: Option<&'a dyn Network>,
+}
+
+/// A way to a key service's server that a test disturbs.
+pub trait Network: Send + Sync {
+    /// The next requests are answered so, one after the other. Those that follow reach the server.
+    fn disturb(&self, faults: &[Fault]);
+
+    /// How many requests there were since this was asked last.
+    fn take_requests(&self) -> usize;
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The service's own answer for too many requests.
+    Throttled,
+    /// The service's own answer when it cannot work for now.
+    Unavailable,
+    /// The connection is closed without an answer.
+    Closed,
+    /// There is no answer, and the connection stays open.
+    Hangs,
 }
 
 impl<'a> Fixture<'a> {
     /// A service with one key, and the name of a key that it does not have.
     #[must_use]
     pub fn new(kms: &'a dyn Kms, key: &'a str, unknown_key: &'a str) -> Self {
-        Self { kms, key, alias: None, other_key: None, unknown_key, disabled_key: None, wrapped_by_disabled_key: None }
+        Self {
+            kms,
+            key,
+            alias: None,
+            other_key: None,
+            unknown_key,
+            disabled_key: None,
+            wrapped_by_disabled_key: None,
+            network: None,
+        }
     }
 }
 
@@ -69,6 +106,10 @@ pub async fn check(fixture: &Fixture<'_>) {
     other_keys(fixture).await;
     unknown_keys(fixture).await;
     disabled_keys(fixture).await;
+    if let Some(network) = fixture.network {
+        bad_days(fixture, network).await;
+        asked_once(fixture, network).await;
+    }
 }
 
 fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
@@ -273,6 +314,83 @@ async fn disabled_keys(f: &Fixture<'_>) {
     if let Some(wrapped) = f.wrapped_by_disabled_key {
         let what = "unwrap of what a key wrapped that is disabled now";
         refused(f.kms.unwrap(wrapped, &context).await, &unavailable, what);
+    }
+}
+
+/// Attempts of the policy that calls are made under here, and how long one may take. The pauses are short: how they grow and spread is
+/// the policy's own.
+const ATTEMPTS: u32 = 4;
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Makes a call as [`Retrying`](super::retry::Retrying) does, which is how programs make it.
+async fn patiently<'a, T>(f: &Fixture<'a>, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
+    let (base, cap) = (Duration::from_millis(1), Duration::from_millis(4));
+    let retries = RetryPolicy { attempts: ATTEMPTS, budget: ATTEMPTS - 1, base, cap };
+    CallPolicy { retries, timeout: PATIENCE }.call(f.kms.service(), call).await
+}
+
+/// What passes is ridden out, with one request for each attempt: an adapter repeats nothing by itself. What does not, ends.
+async fn bad_days(f: &Fixture<'_>, network: &dyn Network) {
+    use Fault::{Closed, Hangs, Throttled, Unavailable};
+    let context = usual();
+    let (data_key, wrapped) = generate(f, f.key, &context).await;
+    for faults in
+        [&[Throttled, Throttled, Throttled][..], &[Unavailable, Closed], &[Hangs], &[Throttled, Hangs, Unavailable]]
+    {
+        let expected = faults.len() + 1;
+        let begin = || {
+            network.take_requests();
+            network.disturb(faults);
+        };
+        begin();
+        let generated = patiently(f, || f.kms.generate_data_key(f.key, &context)).await;
+        let (other, by_generate) = ok(generated, &format!("generate_data_key after {faults:?}"));
+        assert_eq!(network.take_requests(), expected, "requests of generate_data_key with {faults:?}");
+        begin();
+        let by_wrap = ok(patiently(f, || f.kms.wrap(f.key, &other, &context)).await, &format!("wrap after {faults:?}"));
+        assert_eq!(network.take_requests(), expected, "requests of wrap with {faults:?}");
+        begin();
+        let opened = ok(patiently(f, || f.kms.unwrap(&wrapped, &context)).await, &format!("unwrap after {faults:?}"));
+        assert_eq!(network.take_requests(), expected, "requests of unwrap with {faults:?}");
+        assert!(opened == data_key, "unwrap after {faults:?}: it is another data key");
+        opens(f, &by_generate, &context, &other, "unwrap of what was generated on a bad day").await;
+        opens(f, &by_wrap, &context, &other, "unwrap of what was wrapped on a bad day").await;
+    }
+    for (fault, kinds) in [
+        (Throttled, &[ErrorKind::Throttled][..]),
+        (Unavailable, &[ErrorKind::Io, ErrorKind::KeyUnavailable, ErrorKind::Timeout]),
+        (Closed, &[ErrorKind::Io]),
+        (Hangs, &[ErrorKind::Timeout]),
+    ] {
+        network.take_requests();
+        network.disturb(&[fault; ATTEMPTS as usize]);
+        let Err(error) = patiently(f, || f.kms.unwrap(&wrapped, &context)).await else {
+            panic!("unwrap succeeded with nothing but {fault:?}")
+        };
+        assert!(kinds.contains(&error.kind()), "nothing but {fault:?}: expected {kinds:?}, got {error:?}");
+        assert_ne!(error.retry(), Retry::No, "nothing but {fault:?}: it may pass: {error:?}");
+        assert_eq!(network.take_requests(), ATTEMPTS as usize, "requests with nothing but {fault:?}");
+        assert_tells_nothing(&error, &data_key);
+    }
+}
+
+/// What the service refuses for good is one request, whoever is ready to repeat it.
+async fn asked_once(f: &Fixture<'_>, network: &dyn Network) {
+    let context = usual();
+    let (_, wrapped) = generate(f, f.key, &context).await;
+    let empty = EncryptionContext::default();
+    network.take_requests();
+    let refused = |result: Result<()>, what: &str| {
+        let Err(error) = result else { panic!("{what}: succeeded") };
+        assert_eq!(error.retry(), Retry::No, "{what}: trying again cannot help: {error:?}");
+        assert_eq!(network.take_requests(), 1, "requests of {what}");
+    };
+    refused(patiently(f, || f.kms.unwrap(&wrapped, &empty)).await.map(drop), "an unwrap with another context");
+    let unknown = patiently(f, || f.kms.generate_data_key(f.unknown_key, &context)).await;
+    refused(unknown.map(drop), "generate_data_key under an unknown key");
+    if let Some(key) = f.disabled_key {
+        let disabled = patiently(f, || f.kms.generate_data_key(key, &context)).await;
+        refused(disabled.map(drop), "generate_data_key under a key that is disabled");
     }
 }
 

@@ -120,18 +120,6 @@ impl Kms for KeyFile {
         KmsService::KeyFile
     }
 
-    fn generate_data_key<'a>(
-        &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
-    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>> {
-        Box::pin(async move {
-            let data_key = DataKey::random()?;
-            let wrapped = self.wrap_data_key(key, &data_key, context)?;
-            Ok((data_key, wrapped))
-        })
-    }
-
     fn wrap<'a>(
         &'a self,
         key: &'a str,

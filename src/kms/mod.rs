@@ -47,11 +47,19 @@ pub trait Kms: Send + Sync {
     fn service(&self) -> KmsService;
 
     /// Draws a data key and wraps it under `key`, in one call.
+    ///
+    /// As it is here, the key is drawn on this machine, and the service wraps it. A service that draws data keys itself does so instead.
     fn generate_data_key<'a>(
         &'a self,
         key: &'a str,
         context: &'a EncryptionContext,
-    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>>;
+    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>> {
+        Box::pin(async move {
+            let data_key = DataKey::random()?;
+            let wrapped = self.wrap(key, &data_key, context).await?;
+            Ok((data_key, wrapped))
+        })
+    }
 
     /// Wraps a data key that exists under `key`.
     fn wrap<'a>(

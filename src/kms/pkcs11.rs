@@ -85,11 +85,12 @@ impl Pkcs11Kms {
             None => std::env::var(Self::PIN_VARIABLE).ok().map(Zeroizing::new),
         };
         let module = load(&uri)?;
-        let (slot, name) = find_token(&module, &uri)?;
+        let Shown { slot, name, is_softhsm } = find_token(&module, &uri)?;
         let token = Token {
             module,
             slot,
             name,
+            is_softhsm,
             pin: pin.map(|pin| AuthPin::from(pin.as_str())),
             pin_refused: AtomicBool::new(false),
             sessions: Mutex::default(),
@@ -142,18 +143,6 @@ impl Kms for Pkcs11Kms {
         KmsService::Pkcs11
     }
 
-    fn generate_data_key<'a>(
-        &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
-    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>> {
-        Box::pin(async move {
-            let data_key = DataKey::random()?;
-            let wrapped = self.wrap_data_key(key, &data_key, context).await?;
-            Ok((data_key, wrapped))
-        })
-    }
-
     fn wrap<'a>(
         &'a self,
         key: &'a str,
@@ -178,6 +167,7 @@ struct Token {
     module: Pkcs11,
     slot: Slot,
     name: String,
+    is_softhsm: bool,
     pin: Option<AuthPin>,
     pin_refused: AtomicBool,
     /// Open, logged in, and idle.
@@ -242,9 +232,10 @@ impl Token {
             let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, context, TAG_BITS.into())?);
             let opened = session.decrypt(&mechanism, found.handle, sealed).map_err(|error| {
                 match error {
-                    // SoftHSM has nothing better to say about a wrong tag; then the session is in order.
+                    // SoftHSM has nothing better to say about a wrong tag; then the session is in order. Of any other module it says
+                    // that something is broken.
                     TokenError::Pkcs11(RvError::GeneralError, Function::Decrypt)
-                        if session.get_session_info().is_ok() =>
+                        if self.is_softhsm && session.get_session_info().is_ok() =>
                     {
                         secret::does_not_open(wrapped).into()
                     }
@@ -451,8 +442,16 @@ fn load(uri: &Pkcs11Uri) -> Result<Pkcs11> {
     }
 }
 
-/// The one token that `uri` means, with its label.
-fn find_token(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, String)> {
+/// A token as its module shows it.
+struct Shown {
+    slot: Slot,
+    /// Its label.
+    name: String,
+    is_softhsm: bool,
+}
+
+/// The one token that `uri` means.
+fn find_token(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<Shown> {
     let failed = |error: TokenError| {
         let message = format!("cannot list the tokens of the PKCS #11 library {}: {error}", uri.module.display());
         Error::new(ErrorKind::KeyUnavailable, message).with_source(error)
@@ -467,7 +466,8 @@ fn find_token(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, String)> {
             && is(&uri.serial, info.serial_number())
             && uri.slot_id.is_none_or(|wanted| wanted == slot.id())
         {
-            found.push((slot, info.label().to_owned()));
+            let is_softhsm = info.manufacturer_id() == "SoftHSM project";
+            found.push(Shown { slot, name: info.label().to_owned(), is_softhsm });
         }
         seen.push(format!("{:?} (serial {:?}, slot-id {})", info.label(), info.serial_number(), slot.id()));
     }

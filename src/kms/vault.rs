@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::{Kms, secret};
-use crate::types::{EncryptionContext, KmsService, WrappedKey};
+use crate::types::{EncryptionContext, KmsService, WrappedKey, is_loopback_host};
 
 /// The transit engine of an OpenBao or Vault server: CMKs named `mount/name`, or `name` in the mount `transit`.
 ///
@@ -130,11 +130,7 @@ impl VaultKms {
         let mut address: Url = config.address.parse().map_err(|error| {
             invalid(format!("{:?} is not the address of an OpenBao or Vault server: {error}", config.address))
         })?;
-        let local = match address.host_str() {
-            Some("localhost") => true,
-            Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
-            None => false,
-        };
+        let local = address.host_str().is_some_and(is_loopback_host);
         match address.scheme() {
             "https" => {}
             "http" if local => {}
@@ -270,18 +266,6 @@ impl VaultKms {
 impl Kms for VaultKms {
     fn service(&self) -> KmsService {
         KmsService::Vault
-    }
-
-    fn generate_data_key<'a>(
-        &'a self,
-        key: &'a str,
-        context: &'a EncryptionContext,
-    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>> {
-        Box::pin(async move {
-            let data_key = DataKey::random()?;
-            let wrapped = self.encrypt(key, &data_key, context).await?;
-            Ok((data_key, wrapped))
-        })
     }
 
     fn wrap<'a>(

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     CutBody(u64),
     /// The server's answer ends after this many bytes.
     CutAnswer(u64),
+    /// The server never sees it, and there is no answer until the client gives up.
+    Hang,
 }
 
 impl Fault {
@@ -124,6 +126,7 @@ fn serve(client: &TcpStream, upstream: u16, script: &Mutex<Script>, log: &Mutex<
             let (line, rest) = answer.split_once("\r\n").unwrap_or((&answer, "\r\n"));
             write!(client_out, "{line}\r\nConnection: close\r\n{rest}")?;
         }
+        Fault::Hang => drop(std::io::copy(&mut reader, &mut std::io::sink())?),
         fault => {
             let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
             server.write_all(head.as_bytes())?;

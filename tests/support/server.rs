@@ -39,7 +39,7 @@ impl Server {
             let mut command = command(port, dir.path());
             let log = File::create(dir.path().join("log")).expect("a log file");
             let out = log.try_clone().expect("a second handle of it");
-            command.current_dir(dir.path()).env("HOME", dir.path());
+            command.current_dir(dir.path()).env("HOME", dir.path()).env("TMPDIR", dir.path());
             command.stdin(Stdio::null()).stdout(out).stderr(log);
             let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started, {error}; {INSTALL}"));
             let mut server = Self { child, port, dir };

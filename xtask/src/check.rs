@@ -17,6 +17,7 @@ pub(crate) fn run(_: &[String]) -> Result {
     for (features, packages) in [
         ("all features", "--workspace --all-features"),
         ("default features", "--workspace"),
+        ("the program without features", "--package sealift-cli --no-default-features"),
         ("only portable", "--package sealift --no-default-features --features portable"),
         ("only ring", "--package sealift --no-default-features --features ring"),
     ] {

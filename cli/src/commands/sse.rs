@@ -1,9 +1,8 @@
 //! `sse`.
 
-use crate::args::{Sse, SseArgs, SseSet};
-use crate::exit::{Failure, Result};
+use crate::args::{Sse, SseSet};
+use crate::exit::Result;
 use crate::store::open_oss;
-use crate::url::{Location, Scheme};
 
 pub(crate) async fn run(command: Sse) -> Result {
     match command {
@@ -15,6 +14,10 @@ pub(crate) async fn run(command: Sse) -> Result {
 async fn set(args: SseSet) -> Result {
     use sealift::ErrorKind;
     use serde::Serialize;
+
+    use crate::args::SseArgs;
+    use crate::exit::Failure;
+    use crate::url::{Location, Scheme};
 
     #[derive(Serialize)]
     struct Encrypted {

@@ -48,14 +48,15 @@ impl LocalKms {
         write_store(&lock, &self.dir, &store, &self.root_key)
     }
 
-    /// Takes the name `alias` from its CMK, whatever state that is in. The CMK itself stays.
+    /// Takes the name `alias` from its CMK, whatever state that is in. The CMK itself stays; returns its id.
     ///
     /// # Errors
     /// [`ErrorKind::KeyUnavailable`] if there is no such alias; otherwise those of [`create_key`](Self::create_key).
-    pub fn delete_alias(&self, alias: &str) -> Result<()> {
+    pub fn delete_alias(&self, alias: &str) -> Result<String> {
         let (lock, mut store, _) = self.begin_write()?;
-        store.aliases.remove(alias).ok_or_else(|| self.unknown(alias))?;
-        write_store(&lock, &self.dir, &store, &self.root_key)
+        let id = store.aliases.remove(alias).ok_or_else(|| self.unknown(alias))?;
+        write_store(&lock, &self.dir, &store, &self.root_key)?;
+        Ok(id.to_string())
     }
 
     /// Every alias, with the id of the CMK that it stands for.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
 use super::body::{Body, encode_metadata, etag, head, head_at};
@@ -69,12 +70,24 @@ pub(super) fn replace_metadata(place: &Place, metadata: BTreeMap<String, String>
     let properties = Properties { metadata, ..info.properties };
     let (new, metadata) = (place.new_metadata(), place.metadata(&head));
     write_synced(&new, &encode_metadata(&properties)?)?;
-    if let Ok(old) = fs::metadata(&metadata) {
-        fs::set_permissions(&new, old.permissions()).map_err(cannot("write", &new))?;
-    }
+    keep_access(&metadata, &new).map_err(cannot("write", &new))?;
     fs::rename(&new, &metadata).map_err(cannot("create", &metadata))?;
     sync_dir(&place.folder())?;
     etag(&stat, &head, &properties)
+}
+
+/// Who may read `old` may read `new`, which takes its place, and it is theirs as far as this process can give it to them.
+fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
+    let Ok(old) = fs::metadata(old) else { return Ok(()) };
+    let file = File::open(new)?;
+    let (owner, group, ours) = (old.uid(), old.gid(), file.metadata()?);
+    // Only root may give a file away. To a group, whoever is in it may.
+    if (ours.uid(), ours.gid()) != (owner, group) && fchown(&file, Some(owner), Some(group)).is_err() {
+        _ = fchown(&file, None, Some(group));
+    }
+    // After the owner: changing that clears some of the permissions.
+    file.set_permissions(old.permissions())?;
+    file.sync_all()
 }
 
 /// Removes an object: the body first, so that a crash between leaves metadata without a body, never the reverse.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::types::is_loopback_host;
 
 /// An endpoint, and how a bucket is named there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Endpoint {
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| invalid("it is a host"))?;
         let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
-        let is_loopback = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
+        let is_loopback = is_loopback_host(host);
         // Consoles show a bucket's own host.
         let host = host.strip_prefix(bucket).and_then(|host| host.strip_prefix('.')).unwrap_or(host);
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));

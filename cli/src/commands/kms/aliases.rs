@@ -38,8 +38,7 @@ fn stands_for(args: &PutAlias, kms: &LocalKms) -> Result {
 
 pub(super) fn delete(args: &DeleteAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    let key_id = kms.describe_key(&args.alias)?.key_id;
-    kms.delete_alias(&args.alias)?;
+    let key_id = kms.delete_alias(&args.alias)?;
     let alias = Alias { alias: args.alias.clone(), key_id };
     args.output.done(&alias, || format!("{}: removed; the key {} stays", alias.alias, alias.key_id))
 }
