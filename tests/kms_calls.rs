@@ -37,7 +37,7 @@ fn engine(seed: u64) -> Engine {
 }
 
 /// Half of all requests fail or lose their answer.
-const FAULTS: Faults = Faults { fail: 30, lose_answer: 20, lie: 0, flip: 0, delay_ms: 50, die_at: None };
+const FAULTS: Faults = Faults { fail: 30, lose_answer: 20, delay_ms: 50, ..Faults::NONE };
 
 async fn upload(store: &Arc<SimStore>, plain: &[u8], recipients: &[Recipient]) {
     let source = Box::new(BytesSource::new(Bytes::copy_from_slice(plain)));

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::TryStreamExt as _;
 use sealift::engine::{Cancel, OnCancel, PendingUpload, ReadOptions, ResumeOptions, UploadOptions, list_uploads};
@@ -111,7 +112,7 @@ impl World {
             part_size: Some(self.part),
             checksums: self.rng.chance(50),
             ledger: Some(self.ledgers()),
-            max_in_flight: Some(1 + self.rng.below(6) as u32),
+            max_in_flight: self.rng.chance(50).then_some(1 + self.rng.below(6) as u32),
             ..UploadOptions::default()
         }
     }
@@ -196,7 +197,8 @@ fn s23_s25_an_upload_through_faults_and_delays_is_whole_or_one_clear_error() {
         let mut world = World::new(seed);
         let fail = world.rng.below(12);
         let lose_answer = world.rng.below(4);
-        world.store.set_faults(Faults { fail, lose_answer, delay_ms: world.rng.below(50), ..Faults::default() });
+        let (throttle, delay_ms) = (world.rng.below(8), world.rng.below(50));
+        world.store.set_faults(Faults { fail, throttle, lose_answer, delay_ms, ..Faults::default() });
         let result = world.upload_or_resume().await;
         world.store.set_faults(Faults::default());
         match result {
@@ -207,7 +209,7 @@ fn s23_s25_an_upload_through_faults_and_delays_is_whole_or_one_clear_error() {
             }
             Err(e) => {
                 // Too many faults for the retry budget: what was kept is enough to go on.
-                assert!(fail > 0 || lose_answer > 0, "nothing was wrong, and yet: {e}");
+                assert!(fail + throttle + lose_answer > 0, "nothing was wrong, and yet: {e}");
                 if e.resumable().is_some() {
                     world.upload_or_resume().await.unwrap();
                     world.assert_whole().await;
@@ -216,6 +218,26 @@ fn s23_s25_an_upload_through_faults_and_delays_is_whole_or_one_clear_error() {
             }
         }
     });
+}
+
+#[test]
+fn s22_parts_that_land_after_their_successors_are_sent_again() {
+    let given_up = AtomicU32::new(0);
+    for_seeds(300, async |seed| {
+        let mut world = World::new(seed);
+        world.store.set_faults(Faults { zombie: 10 + world.rng.below(20), delay_ms: 20, ..Faults::default() });
+        let result = world.upload_or_resume().await;
+        world.store.set_faults(Faults::default());
+        if let Err(e) = result {
+            // They came back more often than they are sent again.
+            assert_eq!(e.kind(), ErrorKind::Changed, "{e}");
+            given_up.fetch_add(1, Ordering::Relaxed);
+            world.upload_or_resume().await.unwrap();
+        }
+        world.assert_whole().await;
+        world.assert_no_ledger();
+    });
+    assert!(given_up.into_inner() < 30, "hardly an upload needs a person for this");
 }
 
 #[test]

@@ -216,6 +216,12 @@ pub(crate) struct Put {
     /// 8 parts, which grow to 5 GiB in a stream of many TiB. Files need none: they are read again.
     #[arg(long, value_name = "DIR", help_heading = "Resources", value_hint = ValueHint::DirPath)]
     pub(crate) spool_dir: Option<PathBuf>,
+    /// How many parts are sent at once [default: as many as make it faster]
+    ///
+    /// As far as --memory-budget allows. By default it begins with 8, takes more as long as that is faster, and less while the store
+    /// asks for that.
+    #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) concurrency: Option<u32>,
     /// Record checksums of the plaintext, encrypted, in the object: crc64 costs up to a quarter of the speed
     #[arg(long, value_enum, default_value_t = Checksum::None)]
     pub(crate) checksum: Checksum,
@@ -404,9 +410,17 @@ pub(crate) struct UploadsResume {
     /// How to read the file
     #[arg(long, value_enum, default_value_t = ReadMode::Auto)]
     pub(crate) read_mode: ReadMode,
+    /// Read again what was uploaded, and compare it with the checksums that `put --checksum crc64` recorded
+    ///
+    /// Without it, length, times and inode of the file tell whether it changed.
+    #[arg(long)]
+    pub(crate) verify_source: bool,
     /// On Ctrl-C or failure, remove what was uploaded, instead of keeping it to be resumed
     #[arg(long)]
     pub(crate) abort_on_interrupt: bool,
+    /// How many parts are sent at once [default: as many as make it faster]
+    #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) concurrency: Option<u32>,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,

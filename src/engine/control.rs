@@ -46,6 +46,12 @@ impl Meter {
         self.tell();
     }
 
+    /// What was done is to be done again.
+    pub(crate) fn undone(&self, bytes: u64) {
+        self.0.done.fetch_sub(bytes, Ordering::Relaxed);
+        self.tell();
+    }
+
     fn tell(&self) {
         if let Some(callback) = &self.0.callback {
             callback(Progress {

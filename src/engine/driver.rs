@@ -18,7 +18,7 @@ use super::stream::{Filled, FilledPart, PartStream};
 use super::upload::Uploaded;
 use super::{Shared, read};
 use crate::crypto::{DataKey, sealed_len};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::format::{Envelope, Manifest, ManifestPart, trailer};
 use crate::source::{Access, ReadAt};
 use crate::store::{CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload};
@@ -99,6 +99,8 @@ enum Event {
     Idle,
     Fact(Input),
     Failed(Op, Error),
+    /// Complete was refused because of these parts.
+    Missing(Vec<PartNumber>, Error),
     Ledger(Result<Ledger>),
     Credits(PartNumber, Result<OwnedSemaphorePermit>),
     Filled(PartNumber, PartStream, Result<(FilledPart, OwnedSemaphorePermit)>),
@@ -272,6 +274,11 @@ impl Driver {
             Event::Idle => return Ok(()),
             Event::Fact(input) => input,
             Event::Failed(op, error) => self.failed(op, error)?,
+            Event::Missing(parts, error) => {
+                tracing::warn!(parts = parts.len(), "the store lost parts that it had stored: they are sent again");
+                self.error = Some(error);
+                Input::Missing(parts)
+            }
             Event::Ledger(Ok(ledger)) => {
                 self.ledger = LedgerPlan::Open(ledger);
                 Input::Saved
@@ -323,6 +330,14 @@ impl Driver {
                 }
             }
             Input::Completed(_) => self.sealer.meter.done(self.parts.values().map(|part| part.len).sum()),
+            Input::Missing(missing) => {
+                // All that was for the tail, which is sealed again too.
+                self.parts.clear();
+                self.tail.clear();
+                self.trailer = Bytes::new();
+                let lost = self.manifest.drain(..).filter(|part| missing.contains(&part.number));
+                self.sealer.meter.undone(lost.map(|part| part.len).sum());
+            }
             _ => {}
         }
         self.machine.handle(Instant::now().into_std(), input).map_err(|e| {
@@ -333,14 +348,14 @@ impl Driver {
     fn failed(&mut self, op: Op, error: Error) -> Result<Input> {
         tracing::debug!(?op, %error, "an operation of the upload failed");
         let jitter = self.sealer.shared.jitter()?;
-        let retry = error.retry();
+        let (retry, throttled) = (error.retry(), error.kind() == ErrorKind::Throttled);
         match op {
             Op::Abort => self.abort_error = Some(error),
             // What fails while all is being given up is not why.
             _ if self.is_ending => {}
             _ => self.error = Some(error),
         }
-        Ok(Input::Failed { op, retry, jitter })
+        Ok(Input::Failed { op, retry, throttled, jitter })
     }
 
     fn spawn(&mut self, op: Op, work: impl Future<Output = Result<Input>> + Send + 'static) {
@@ -548,16 +563,37 @@ impl Driver {
     fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<()> {
         let (object, upload) = (Arc::clone(&self.object), self.upload()?);
         let (sealer, manifest) = (Arc::clone(&self.sealer), self.manifest.clone());
-        self.spawn(Op::Complete, async move {
-            match object.store.complete(&upload, &parts, object.condition).await {
-                Ok(etag) => Ok(Input::Completed(etag)),
-                // The upload is gone: done already, and only the answer was lost, or aborted by somebody.
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest)).await?;
-                    done.map(|done| Input::Completed(done.etag)).ok_or(e)
+        let rereadable = matches!(self.source, Source::At(_));
+        self.tasks.spawn(async move {
+            let error = match object.store.complete(&upload, &parts, object.condition).await {
+                Ok(etag) => return Event::Fact(Input::Completed(etag)),
+                Err(error) => error,
+            };
+            // It may be done all the same, by this request or one before: the answer was lost, or the upload is gone, or what
+            // is in the way is the object itself.
+            let unclear = match error.kind() {
+                ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::Changed => true,
+                _ => error.retry() != Retry::No,
+            };
+            if unclear {
+                let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest)).await;
+                match (done, error.kind()) {
+                    (Ok(Some(done)), _) => return Event::Fact(Input::Completed(done.etag)),
+                    // Of an upload that is gone only the object could tell what became of it, so it is asked for again.
+                    (Err(unknown), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+                        return Event::Failed(Op::Complete, unknown);
+                    }
+                    _ => {}
                 }
-                Err(e) => Err(e),
             }
+            if error.kind() == ErrorKind::Changed && rereadable {
+                match missing(object.store.as_ref(), &upload, &parts).await {
+                    Ok(missing) if missing.is_empty() => {}
+                    Ok(missing) => return Event::Missing(missing, error),
+                    Err(unknown) => return Event::Failed(Op::Complete, unknown),
+                }
+            }
+            Event::Failed(Op::Complete, error)
         });
         Ok(())
     }
@@ -629,6 +665,14 @@ impl Driver {
             }
         }
     }
+}
+
+/// Those of `parts` that the store does not have as they are listed.
+async fn missing(store: &dyn MultipartStore, upload: &Upload, parts: &[CompletedPart]) -> Result<Vec<PartNumber>> {
+    let stored: HashSet<_> =
+        store.list_parts(upload).await?.into_iter().map(|part| (part.number, part.etag.0)).collect();
+    let is_missing = |part: &&CompletedPart| !stored.contains(&(part.number, part.etag.0.clone()));
+    Ok(parts.iter().filter(is_missing).map(|part| part.number).collect())
 }
 
 fn unknown(part: PartNumber) -> Error {

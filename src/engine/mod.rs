@@ -12,6 +12,7 @@ mod held;
 mod ledger;
 mod read;
 mod reader_io;
+mod recheck;
 mod rewrap;
 mod seal;
 mod slab;

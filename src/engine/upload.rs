@@ -8,6 +8,7 @@ use super::Engine;
 use super::control::{Cancel, Meter, OnCancel, ProgressCallback};
 use super::driver::{Driver, LedgerPlan, Object};
 use super::ledger::{self, Header, PendingUpload};
+use super::recheck::recheck;
 use super::seal::PartSealer;
 use super::spool::Spool;
 use crate::crypto::{STRIPE, sealed_len};
@@ -19,8 +20,10 @@ use crate::store::{MultipartStore, Properties, PutCondition, Upload};
 use crate::types::{ETag, EncryptionContext, ObjectId, ObjectKey, UploadId, WrappedKey};
 use crate::upload::{Config, Machine, PartPlan, Resumed, RetryPolicy};
 
-/// How many parts are sent at once unless the caller says otherwise.
-const IN_FLIGHT: u32 = 8;
+/// The most parts that are sent at once where it is found out how many are worthwhile.
+const MAX_IN_FLIGHT: u32 = 64;
+/// How many parts are written at once by a store on this machine, or wait in a spool, unless the caller says otherwise.
+const LOCAL_IN_FLIGHT: u32 = 8;
 
 /// How an upload is done. The default is right for most.
 #[derive(Clone)]
@@ -60,7 +63,11 @@ pub struct UploadOptions {
     pub on_failure: OnCancel,
     /// How failed requests are repeated.
     pub retry: RetryPolicy,
-    /// How many parts are sent at once. Default: 8, as far as the memory budget allows.
+    /// How many parts are sent at once, as far as the memory budget allows.
+    ///
+    /// By default it is found out on the way: 8 at first, then more for as long as that makes it faster, at most 64. A store on this
+    /// machine, and a [`spool`](Self::spool), get 8. A store that asks for fewer requests gets half as many, whatever is given here,
+    /// and then step by step more again.
     pub max_in_flight: Option<u32>,
     /// Told how far it is.
     pub progress: Option<ProgressCallback>,
@@ -107,6 +114,9 @@ pub struct ResumeOptions {
     pub retry: RetryPolicy,
     /// As in [`UploadOptions`].
     pub max_in_flight: Option<u32>,
+    /// Reads the parts that were stored again, and compares them with their checksums, which the upload must have
+    /// [recorded](UploadOptions::checksums): for sources whose length and times do not tell whether they changed.
+    pub verify_source: bool,
     /// As in [`UploadOptions`]. Parts that were stored before count as done.
     pub progress: Option<ProgressCallback>,
     /// As in [`UploadOptions`].
@@ -116,7 +126,7 @@ pub struct ResumeOptions {
 impl Default for ResumeOptions {
     fn default() -> Self {
         let UploadOptions { on_failure, retry, max_in_flight, progress, cancel, .. } = UploadOptions::default();
-        Self { on_failure, retry, max_in_flight, progress, cancel }
+        Self { on_failure, retry, max_in_flight, verify_source: false, progress, cancel }
     }
 }
 
@@ -274,6 +284,10 @@ impl Engine {
             );
             return Err(Error::new(ErrorKind::SourceChanged, message));
         }
+        if options.verify_source && !header.checksums {
+            let message = "this upload recorded no checksums that its source could be compared with";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         let key = pending.key()?;
         let envelope = header.envelope()?;
         let bound_to = envelope.is_bound().then_some((header.bucket.as_str(), header.key.as_str()));
@@ -320,6 +334,9 @@ impl Engine {
                 })
             })
             .collect();
+        if options.verify_source {
+            recheck(self.shared(), &source, &header.plan, &stored).await?;
+        }
         let meter = Meter::new(header.plan.total(), options.progress);
         meter.done(stored.iter().map(|(part, _)| part.len).sum());
         let config = self.config(&object.store, true, options.retry, options.max_in_flight);
@@ -359,7 +376,8 @@ impl Engine {
         let shared = self.shared();
         let limits = store.limits();
         let threads = u32::try_from(shared.workers.threads()).unwrap_or(u32::MAX);
-        let (held, window) = if rereadable && store.direct().is_some() {
+        let local = store.direct().is_some();
+        let (held, window) = if rereadable && local {
             // Parts go through the workers' own memory.
             (1, 1)
         } else {
@@ -371,7 +389,8 @@ impl Engine {
             held,
             window,
             spool: false,
-            max_in_flight: max_in_flight.unwrap_or(IN_FLIGHT).max(1),
+            max_in_flight: max_in_flight.unwrap_or(if local { LOCAL_IN_FLIGHT } else { MAX_IN_FLIGHT }).max(1),
+            find_in_flight: max_in_flight.is_none() && !local,
             retry,
             keep_on_failure: false,
         }
@@ -387,8 +406,9 @@ fn holding_back(config: Config, plan: &PartPlan, shared: &super::Shared) -> Conf
 
 /// As `config`, with a spool for parts that are too large for memory.
 fn spooling(config: Config) -> Config {
+    let max_in_flight = if config.find_in_flight { LOCAL_IN_FLIGHT } else { config.max_in_flight };
     // Two, because both pieces of a tail are read from it at once.
-    Config { spool: true, window: config.window.max(2), ..config }
+    Config { spool: true, window: config.window.max(2), max_in_flight, find_in_flight: false, ..config }
 }
 
 /// How a source that is read once is cut: into parts that are held, each until the store has it, because it cannot be read again to be

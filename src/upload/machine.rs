@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use super::flow::Flow;
 use super::parts::{Parts, Route, stripes};
 use super::plan::PartPlan;
 use super::protocol::{Action, ApiMisuse, Config, Input, Op, Outcome, PutBody, Record, SealedPart, Why};
@@ -14,6 +15,8 @@ use crate::types::{ETag, PartNumber, UploadId};
 
 /// More than any trailer has.
 const MAX_TRAILER: u64 = 1 << 20;
+/// How often parts that the store lost are sent again before the upload fails.
+const REPAIRS: u32 = 3;
 
 /// An upload, from its beginning or from where an earlier one was interrupted, to its one [`Outcome`].
 ///
@@ -26,6 +29,9 @@ pub struct Machine {
     plan: PartPlan,
     state: State,
     work: Work,
+    flow: Flow,
+    /// How often the store had lost parts when it was to publish them.
+    repairs: u32,
     /// The chosen attempt of each part that is stored.
     stored: BTreeMap<PartNumber, (SealedPart, ETag)>,
     /// Records without an answer that are not given out yet.
@@ -141,6 +147,8 @@ impl Machine {
         check(&config, &plan)?;
         Ok(Self {
             work: Work::new(config.retry.clone()),
+            flow: Flow::new(config.max_in_flight, config.find_in_flight),
+            repairs: 0,
             config,
             plan,
             state,
@@ -181,10 +189,18 @@ impl Machine {
             return Ok(());
         }
         match input {
-            Input::Failed { retry, jitter, .. } => self.failed(now, op, retry, jitter),
+            Input::Failed { retry, throttled, jitter, .. } => {
+                if matches!(op, Op::Put { .. }) {
+                    self.flow.failed(throttled, self.work.puts() - 1);
+                }
+                self.failed(now, op, retry, jitter);
+            }
             fact => {
                 self.succeeded(fact)?;
                 self.work.finish(op);
+                if let Op::Put { upload_part, .. } = op {
+                    self.flow.stored(now, self.plan.max_len(upload_part));
+                }
             }
         }
         Ok(())
@@ -196,7 +212,7 @@ impl Machine {
             self.appended = true;
             return Some(Action::Save(record));
         }
-        if let Some(op) = self.work.begin_next(self.config.max_in_flight) {
+        if let Some(op) = self.work.begin_next(self.flow.limit()) {
             return Some(self.action(op));
         }
         let State::Parts(parts) = &mut self.state else { return None };
@@ -330,6 +346,13 @@ impl Machine {
                 }
             }
             (State::Completed(_), Input::Completed(etag)) => self.end(Outcome::Completed(etag)),
+            (State::Completed(state), Input::Missing(missing)) => {
+                let is_listed = |number: &PartNumber| state.parts.iter().any(|part| part.number == *number);
+                if missing.is_empty() || !missing.iter().all(is_listed) || self.plan.parts().is_none() {
+                    return Err(ApiMisuse("of missing parts that cannot be"));
+                }
+                self.repair(&missing);
+            }
             (State::Aborted(why), Input::Aborted) => {
                 let why = *why;
                 self.end(Outcome::Aborted(why));
@@ -354,6 +377,19 @@ impl Machine {
         match self.state {
             State::Aborted(why) => self.end(Outcome::AbortFailed(why)),
             _ => self.give_up(Why::Failed(op), self.config.keep_on_failure),
+        }
+    }
+
+    /// The store has lost `missing` of what was stored: goes on as an upload that is resumed then.
+    fn repair(&mut self, missing: &[PartNumber]) {
+        if let Some(keep) = self.cancelled {
+            self.give_up(Why::Cancelled, keep);
+        } else if self.repairs == REPAIRS {
+            self.fail(Op::Complete);
+        } else {
+            self.repairs += 1;
+            self.stored.retain(|number, _| !missing.contains(number));
+            self.send_parts();
         }
     }
 

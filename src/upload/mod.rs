@@ -17,6 +17,8 @@
 //! 5. `Complete` lists each part once, ascending, and is acted on once.
 //! 6. There is exactly one outcome; every failure after `Initiated` goes through `Abort` or is kept for resume.
 //!
+//! `Put`s run at most [`Config::max_in_flight`] at once; fewer where fewer are as fast, and while the store asks for fewer.
+//!
 //! And the commit point: the manifest is sealed only once every part outside the tail is stored and recorded, and no
 //! byte of it leaves before the record of what it lists is durable.
 //!
@@ -24,6 +26,10 @@
 //! Of the attempts at a part only the latest counts, and only until it is answered. An attempt that failed, as far as
 //! the driver could tell, is over: should the store have taken it all the same, the next attempt replaces it there, and
 //! a `Stored` that comes late is ignored. So the salt in the manifest and the ETag in the list are of one attempt.
+//!
+//! An attempt that was given up may still land after its successor and replace it. Then the store has another ETag than the list, and
+//! Complete is refused. Where the source can be read again, the driver says so by [`Input::Missing`], the parts concerned are sealed and
+//! sent once more, and with them a new manifest, as a resumed upload does it; at most three times.
 //!
 //! # The tail
 //! The last upload part must hold the trailer. A last sealed part that is too short to be a part in the middle is held
@@ -41,7 +47,7 @@
 //! # };
 //! let plan = PartPlan::known(40 << 20, None, false, &limits)?;
 //! let config = Config {
-//!     limits, budget: 64, held: 16, window: 8, spool: false, max_in_flight: 4, retry: RetryPolicy::default(), keep_on_failure: false,
+//!     limits, budget: 64, held: 16, window: 8, spool: false, max_in_flight: 4, find_in_flight: false, retry: RetryPolicy::default(), keep_on_failure: false,
 //! };
 //! let mut machine = Machine::new(config, plan)?;
 //! assert_eq!(machine.poll_action(), Some(Action::Initiate));
@@ -54,6 +60,7 @@
 //! # }
 //! ```
 
+mod flow;
 mod machine;
 mod parts;
 mod plan;

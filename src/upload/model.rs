@@ -62,6 +62,7 @@ impl Setup {
                 window: 2,
                 spool: false,
                 max_in_flight: 8,
+                find_in_flight: false,
                 retry,
                 keep_on_failure: false,
             },
@@ -100,6 +101,7 @@ impl Setup {
         setup.config.window = 1 + script.below(4)? as u32;
         setup.config.budget = setup.config.held.max(setup.config.window) + script.below(8)? as u32;
         setup.config.max_in_flight = 1 + script.below(4)? as u32;
+        setup.config.find_in_flight = flags & 64 != 0;
         setup.config.retry.attempts = 1 + script.below(4)? as u32;
         setup.config.retry.budget = script.below(12)? as u32;
         Some(setup)
@@ -291,7 +293,7 @@ impl Model {
                 match script.below(32) {
                     Some(0) => self.tell(Input::Cancel { keep: flag }),
                     Some(1) if self.has_appended && !self.runs(Op::Save) => {
-                        self.tell(Input::Failed { op: Op::Save, retry: Retry::Yes, jitter: 0 });
+                        self.tell(Input::Failed { op: Op::Save, retry: Retry::Yes, throttled: false, jitter: 0 });
                     }
                     _ => {}
                 }
@@ -530,8 +532,12 @@ impl Model {
             (Action::Complete(parts), Input::Completed(etag)) => match self.publish(parts) {
                 Some(published) => *etag = published,
                 None => {
+                    let missing = self.missing(parts);
                     self.given.push(answer);
-                    return self.tell(Input::Failed { op, retry: Retry::No, jitter: 0 });
+                    return match self.plan.total() {
+                        Some(_) if !self.setup.config.spool => self.lose(missing),
+                        _ => self.tell(Input::Failed { op, retry: Retry::No, throttled: false, jitter: 0 }),
+                    };
                 }
             },
             (Action::Abort, _) => self.at_store.clear(),
@@ -554,7 +560,25 @@ impl Model {
             _ => {}
         }
         self.given.push(answer);
-        self.answer(Input::Failed { op, retry, jitter: u64::MAX / 2 });
+        // Whichever it is, nothing but the number of Puts in flight may depend on it.
+        self.answer(Input::Failed { op, retry, throttled: done == late, jitter: u64::MAX / 2 });
+    }
+
+    /// Those of `parts` that the store does not have as they are listed.
+    fn missing(&self, parts: &[CompletedPart]) -> Vec<PartNumber> {
+        let has = |part: &CompletedPart| self.at_store.get(&part.number).is_some_and(|write| write.etag == part.etag);
+        parts.iter().filter(|part| !has(part)).map(|part| part.number).collect()
+    }
+
+    /// The store says that it lost `missing`. Its driver forgets all it held.
+    fn lose(&mut self, missing: Vec<PartNumber>) {
+        self.held.clear();
+        self.trailer = None;
+        self.recorded.retain(|number| !missing.contains(number));
+        // The tail is sent again, whether it is missing or not.
+        self.chosen.retain(|number, _| self.recorded.contains(number));
+        self.given.push(Input::Missing(missing.clone()));
+        self.tell(Input::Missing(missing));
     }
 
     /// An answer that was awaited.
@@ -634,9 +658,15 @@ impl Model {
         let input = match what % 8 {
             0 => Input::Stored { part, attempt, etag, sealed: None },
             1 => Input::Stored { part, attempt: Attempt(0), etag, sealed: None },
-            2 => Input::Failed { op: Op::Put { upload_part: part, attempt }, retry: Retry::No, jitter: 0 },
+            2 => Input::Failed {
+                op: Op::Put { upload_part: part, attempt },
+                retry: Retry::No,
+                throttled: true,
+                jitter: 0,
+            },
             3 if !self.runs(Op::Complete) => Input::Completed(etag),
             4 if !self.runs(Op::Abort) => Input::Aborted,
+            7 if self.runs(Op::Complete) => Input::Missing(vec![PartNumber::MAX]),
             // Of what is no longer awaited, the content is not looked at.
             _ if self.has_ended() => return,
             5 => Input::Sealed(SealedPart { number: part, len: u64::MAX, salt: Salt([0; 24]), crc64: 0 }),
@@ -746,6 +776,12 @@ impl Model {
         if let Some(write) = self.zombies.pop() {
             self.land(write);
         }
+    }
+
+    /// The store loses a part.
+    #[cfg(test)]
+    pub(super) fn forget(&mut self, part: PartNumber) {
+        self.at_store.remove(&part);
     }
 
     /// Complete as a store does it: `None` if a part has another ETag.

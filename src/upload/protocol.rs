@@ -24,6 +24,8 @@ pub struct Config {
     pub spool: bool,
     /// The most `Put`s at a time.
     pub max_in_flight: u32,
+    /// Whether to begin with few `Put`s at a time, and have more only while that is faster.
+    pub find_in_flight: bool,
     /// How failed operations are repeated.
     pub retry: RetryPolicy,
     /// Whether an upload that fails is kept for resume instead of aborted.
@@ -87,9 +89,14 @@ pub enum Input {
         op: Op,
         /// Whether doing it again can help.
         retry: Retry,
+        /// Whether the store asks for fewer requests.
+        throttled: bool,
         /// 64 random bits, to spread retries. The machine has no randomness of its own.
         jitter: u64,
     },
+    /// The store refused `Complete`, because it has not got these of the listed upload parts, or not with the ETag that was listed; and
+    /// the source, whose length is known, can be read again.
+    Missing(Vec<PartNumber>),
     /// The store published the object.
     Completed(ETag),
     /// The store has forgotten the upload.
@@ -159,7 +166,7 @@ pub enum Action {
         /// The chosen sealing of every part.
         parts: Vec<SealedPart>,
     },
-    /// Publish the object of these upload parts, ascending. Answered by [`Input::Completed`].
+    /// Publish the object of these upload parts, ascending. Answered by [`Input::Completed`], or by [`Input::Missing`].
     Complete(Vec<CompletedPart>),
     /// Drop all work in flight, then make the store forget the upload. Answered by [`Input::Aborted`].
     Abort,
@@ -266,7 +273,7 @@ impl Input {
             Self::Sealed(sealed) => Op::Seal(sealed.number),
             Self::Stored { part, attempt, .. } => Op::Put { upload_part: *part, attempt: *attempt },
             Self::TrailerSealed { .. } => Op::SealTrailer,
-            Self::Completed(_) => Op::Complete,
+            Self::Completed(_) | Self::Missing(_) => Op::Complete,
             Self::Aborted => Op::Abort,
             Self::Failed { op, .. } => *op,
             Self::Timeout | Self::Cancel { .. } => return None,

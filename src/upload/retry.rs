@@ -94,15 +94,22 @@ impl Work {
         self.due.insert(op);
     }
 
+    /// The next attempt at an upload part: the first, but where what was stored was lost.
     pub(super) fn add_put(&mut self, upload_part: PartNumber) {
-        self.add(Op::Put { upload_part, attempt: Attempt(1) });
+        let before = self.attempts.get(&upload_part).map_or(0, |attempt| attempt.0);
+        self.add(Op::Put { upload_part, attempt: Attempt(before + 1) });
+    }
+
+    /// How many `Put`s run.
+    pub(super) fn puts(&self) -> u32 {
+        let puts = self.running.iter().filter(|op| matches!(op, Op::Put { .. })).count();
+        u32::try_from(puts).unwrap_or(u32::MAX)
     }
 
     /// Begins the next operation that is due, with never more than `max_in_flight` `Put`s.
     pub(super) fn begin_next(&mut self, max_in_flight: u32) -> Option<Op> {
-        let is_put = |op: &&Op| matches!(op, Op::Put { .. });
-        let full = self.running.iter().filter(is_put).count() >= max_in_flight as usize;
-        let op = *self.due.iter().find(|op| !(full && is_put(op)))?;
+        let full = self.puts() >= max_in_flight;
+        let op = *self.due.iter().find(|op| !(full && matches!(op, Op::Put { .. })))?;
         self.due.remove(&op);
         self.begin(op);
         Some(op)

@@ -271,11 +271,11 @@ fn s21_a_put_whose_answer_was_lost_leaves_manifest_and_list_of_one_attempt() {
     assert_eq!(model.manifests()[0][0].salt.as_bytes()[..2], [1, 2]);
 }
 
-#[test]
-fn s22_an_attempt_that_lands_after_its_successor_is_caught_and_the_part_sent_again() {
+/// An upload whose first part, given up on and sent again, lands once more when all is to be published.
+fn with_zombie(change: impl FnOnce(&mut Setup)) -> Model {
     let mut model = model(|setup| {
         (setup.part, setup.len, setup.config.held) = (2 * MIB, 4 * MIB, 1);
-        setup.config.keep_on_failure = true;
+        change(setup);
     });
     model.advance_to(put(1, 1));
     model.fail_op_late(put(1, 1));
@@ -283,11 +283,47 @@ fn s22_an_attempt_that_lands_after_its_successor_is_caught_and_the_part_sent_aga
     model.advance_to(Op::Complete);
     model.land_zombie();
     model.succeed_op(Op::Complete);
-    assert_eq!(model.machine.outcome(), Some(&Outcome::Kept(Why::Failed(Op::Complete))));
+    model
+}
+
+#[test]
+fn s22_an_attempt_that_lands_after_its_successor_is_caught_and_the_part_sent_again() {
+    let mut model = with_zombie(|_| {});
+    assert_eq!(model.running(), [Op::Fill(part(1))], "part 1 is not what was listed, and nothing else is missing");
+    model.advance_to(put(1, 3));
+    assert_eq!(model.finish(), completed());
+    let [before, after] = model.manifests() else { panic!("one manifest for each Complete") };
+    assert_ne!(before[0].salt, after[0].salt, "it was sealed afresh");
+    assert_eq!(before[1], after[1]);
+}
+
+#[test]
+fn s22_of_a_stream_that_is_the_end_and_of_a_kept_upload_it_is_mended_by_resume() {
+    assert_eq!(
+        with_zombie(|setup| (setup.known, setup.largest, setup.config.held) = (false, 2 * MIB, 2)).finish(),
+        aborted_at_complete()
+    );
+    let mut model = with_zombie(|setup| setup.config.keep_on_failure = true);
     assert!(model.kill(0, false));
     model.begin_all();
-    assert_eq!(model.running(), [Op::Fill(part(1))], "part 1 is not what the ledger says, and nothing else is missing");
+    assert_eq!(model.running(), [Op::Fill(part(1))]);
     assert_eq!(model.finish(), completed());
+}
+
+#[test]
+fn s22_a_store_that_loses_parts_again_and_again_is_given_up() {
+    let mut model = with_zombie(|_| {});
+    for repair in 2..=4 {
+        model.advance_to(Op::Complete);
+        model.forget(part(1));
+        model.succeed_op(Op::Complete);
+        assert_eq!(model.running() == [Op::Abort], repair == 4, "{:?}", model.running());
+    }
+    assert_eq!(model.finish(), aborted_at_complete());
+}
+
+fn aborted_at_complete() -> Outcome {
+    Outcome::Aborted(Why::Failed(Op::Complete))
 }
 
 #[test]
@@ -388,7 +424,7 @@ fn s27_a_ledger_that_cannot_be_written_ends_the_upload() {
 }
 
 fn failed(op: Op) -> Input {
-    Input::Failed { op, retry: Retry::Yes, jitter: 0 }
+    Input::Failed { op, retry: Retry::Yes, throttled: false, jitter: 0 }
 }
 
 #[test]

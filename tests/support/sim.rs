@@ -66,8 +66,28 @@ pub struct Faults {
     pub flip: u64,
     /// Requests take up to so many milliseconds, so that they finish in any order.
     pub delay_ms: u64,
+    /// The store asks for fewer requests, and the request has no effect.
+    pub throttle: u64,
+    /// A part's request times out, and the part lands when its upload is about to be completed.
+    pub zombie: u64,
+    /// Complete has its effect, and this is the answer to it and to every later one.
+    pub lose_complete: Option<ErrorKind>,
     /// The client dies at this request, counted from 0.
     pub die_at: Option<u64>,
+}
+
+impl Faults {
+    pub const NONE: Self = Self {
+        fail: 0,
+        lose_answer: 0,
+        lie: 0,
+        flip: 0,
+        delay_ms: 0,
+        throttle: 0,
+        zombie: 0,
+        lose_complete: None,
+        die_at: None,
+    };
 }
 
 /// See the module. Wraps a [`MemoryStore`], which stays when the client dies.
@@ -85,6 +105,7 @@ pub struct SimStore {
     sent: Mutex<HashMap<[u8; 24], Bytes>>,
     completes: AtomicU64,
     direct_parts: AtomicU64,
+    zombies: Mutex<Vec<(Upload, PutPart)>>,
 }
 
 impl SimStore {
@@ -100,6 +121,7 @@ impl SimStore {
             sent: Mutex::default(),
             completes: AtomicU64::new(0),
             direct_parts: AtomicU64::new(0),
+            zombies: Mutex::default(),
         })
     }
 
@@ -162,6 +184,9 @@ impl SimStore {
             }
             self.died.send_replace(true);
             return std::future::pending().await;
+        }
+        if self.chance(faults.throttle) {
+            return Err(Error::new(ErrorKind::Throttled, "simulated: fewer, please").with_retry(Retry::Yes));
         }
         if self.chance(faults.fail) {
             return Err(transient("simulated: the request failed"));
@@ -278,6 +303,11 @@ impl MultipartStore for SimStore {
                 }
             }
             part.payload = Payload::held(vec![bytes.into()]);
+            let zombie = self.faults.lock().unwrap().zombie;
+            if self.chance(zombie) {
+                self.zombies.lock().unwrap().push((upload.clone(), part));
+                return Err(transient("simulated: the part is still on its way"));
+            }
             self.inner.put_part(upload, part).await
         }))
     }
@@ -294,9 +324,20 @@ impl MultipartStore for SimStore {
     ) -> BoxFuture<'a, Result<ETag>> {
         assert!(parts.is_sorted_by(|a, b| a.number < b.number), "Complete lists each part once, ascending");
         Box::pin(self.with_faults(async move {
+            let landing = std::mem::take(&mut *self.zombies.lock().unwrap());
+            for (upload, part) in landing {
+                let _ = self.inner.put_part(&upload, part).await;
+            }
+            let lost = self.faults.lock().unwrap().lose_complete;
+            if let Some(kind) = lost.filter(|_| self.completes() > 0) {
+                return Err(Error::new(kind, "simulated: what there is to say when it is done"));
+            }
             let etag = self.inner.complete(upload, parts, condition).await?;
             self.completes.fetch_add(1, Ordering::Relaxed);
-            Ok(etag)
+            match lost {
+                Some(_) => Err(transient("simulated: the answer was lost")),
+                None => Ok(etag),
+            }
         }))
     }
 

@@ -46,6 +46,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
         condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
         ledger: Some(home.uploads()),
         spool: args.spool_dir,
+        max_in_flight: args.concurrency,
         on_failure,
         progress: bar.callback(),
         ..UploadOptions::default()

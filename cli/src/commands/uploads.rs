@@ -73,7 +73,13 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
     let interrupts = Interrupts::listen()?;
     let bar = args.output.bar(verbose);
     let on_failure = put::on_failure(args.abort_on_interrupt);
-    let options = ResumeOptions { on_failure, progress: bar.callback(), ..ResumeOptions::default() };
+    let options = ResumeOptions {
+        on_failure,
+        max_in_flight: args.concurrency,
+        verify_source: args.verify_source,
+        progress: bar.callback(),
+        ..ResumeOptions::default()
+    };
     let cancel = options.cancel.clone();
     let upload = engine.resume(pending, store, source, &trusted.keys, options);
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
