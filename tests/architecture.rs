@@ -33,6 +33,7 @@ fn is_floor(path: &[String]) -> bool {
 fn are_neighbours(floor: u8, from: &[&str], to: &[&str]) -> bool {
     let own = |module: &[&str]| match module {
         ["kms", "backup", ..] => Some("kms::local".to_owned()), // The local store's, kept apart because it is optional.
+        ["kms", "conformance", ..] => Some("kms::retry".to_owned()), // It asks as programs do.
         ["kms" | "store", adapter, ..] => Some(format!("{}::{adapter}", module[0])),
         [top, ..] => Some((*top).to_owned()),
         [] => None,

@@ -127,7 +127,11 @@ fn trusted_local_keys(kms: &LocalKms, named: &[&str]) -> Result<TrustedKeys> {
 
 impl ReaderKeys {
     pub(crate) fn demands(&self) -> Result<ReadOptions> {
-        Ok(ReadOptions { context: EncryptionContext::new(self.encryption_context.iter().cloned())?, bound: self.bound })
+        Ok(ReadOptions {
+            context: EncryptionContext::new(self.encryption_context.iter().cloned())?,
+            bound: self.bound,
+            ..ReadOptions::default()
+        })
     }
 }
 

@@ -9,21 +9,25 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::control::{Cancel, OnCancel};
 use super::held::{HeldBytes, HeldPart, tail_payload};
 use super::ledger::{self, Header, Ledger};
+use super::read::{Origin, fetch_tail};
+use super::retries::Retries;
 use super::seal::{PartSealer, SealingPart};
 use super::spool::Spool;
 use super::stream::{Filled, FilledPart, PartStream};
 use super::upload::Uploaded;
-use super::{Shared, read};
 use crate::crypto::{DataKey, sealed_len};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::format::{Envelope, Manifest, ManifestPart, trailer};
 use crate::source::{Access, ReadAt};
 use crate::store::{CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload};
 use crate::types::{Attempt, ObjectKey, PartNumber};
-use crate::upload::{Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, SealedPart, Why};
+use crate::upload::{
+    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, RetryPolicy, SealedPart, Why,
+};
 
 /// What is being made, and where.
 pub(super) struct Object {
@@ -41,9 +45,12 @@ impl Object {
         shared: &Shared,
         data_key: &DataKey,
         manifest: Option<&[SealedPart]>,
+        retry: &RetryPolicy,
     ) -> Result<Option<Uploaded>> {
         let Some(expected) = manifest else { return Ok(None) };
-        let found = match read::fetch_tail(self.store.as_ref(), &self.key).await {
+        let retries = Retries::new(retry.clone());
+        let origin = Origin { shared, store: self.store.as_ref(), key: &self.key, retries: &retries };
+        let found = match fetch_tail(origin).await {
             Ok(found) => found,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotSealed) => return Ok(None),
             Err(e) => return Err(e),
@@ -52,7 +59,7 @@ impl Object {
             return Ok(None);
         }
         let object_id = *found.envelope.object_id();
-        let trailer = found.trailer(self.store.as_ref(), &self.key).await?;
+        let trailer = found.trailer(origin).await?;
         let Ok(manifest) = trailer::open(shared.backend, data_key, &object_id, &trailer, found.info.len) else {
             return Ok(None);
         };
@@ -563,7 +570,7 @@ impl Driver {
     fn complete(&mut self, parts: Vec<CompletedPart>) -> Result<()> {
         let (object, upload) = (Arc::clone(&self.object), self.upload()?);
         let (sealer, manifest) = (Arc::clone(&self.sealer), self.manifest.clone());
-        let rereadable = matches!(self.source, Source::At(_));
+        let (rereadable, retry) = (matches!(self.source, Source::At(_)), self.config.retry.clone());
         self.tasks.spawn(async move {
             let error = match object.store.complete(&upload, &parts, object.condition).await {
                 Ok(etag) => return Event::Fact(Input::Completed(etag)),
@@ -576,7 +583,7 @@ impl Driver {
                 _ => error.retry() != Retry::No,
             };
             if unclear {
-                let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest)).await;
+                let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest), &retry).await;
                 match (done, error.kind()) {
                     (Ok(Some(done)), _) => return Event::Fact(Input::Completed(done.etag)),
                     // Of an upload that is gone only the object could tell what became of it, so it is asked for again.

@@ -13,6 +13,7 @@ mod ledger;
 mod read;
 mod reader_io;
 mod recheck;
+mod retries;
 mod rewrap;
 mod seal;
 mod slab;
@@ -23,7 +24,7 @@ mod workers;
 
 pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
-pub use read::{GetOptions, ReadOptions, Reader, Verified};
+pub use read::{GetOptions, ReadOptions, Reader, Verified, Written, partial_path};
 pub use reader_io::ObjectReader;
 pub use rewrap::{CmkId, Remove, RewrapOptions, RewrapOutcome, Rewrapped};
 pub use upload::{ResumeOptions, UploadOptions, Uploaded};

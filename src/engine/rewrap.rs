@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::read::{Tail, envelope_of, fetch_tail};
+use super::read::{Origin, Tail, envelope_of, fetch_tail};
+use super::retries::Retries;
 use super::{Engine, ReadOptions};
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,15 +158,17 @@ impl Engine {
         options: &RewrapOptions,
     ) -> Result<Rewrapped> {
         options.check()?;
+        let retries = Retries::new(options.retry.clone());
+        let origin = Origin { shared: self.shared(), store, key, retries: &retries };
         // Most objects of a run that is repeated are done already: for those, this one request is all.
-        let info = store.head(key).await?;
+        let info = retries.run(self.shared(), || store.head(key)).await?;
         let envelope = envelope_of(store, key, &info)?;
         options.demands.check(key, &envelope)?;
         if Plan::new(options, &envelope).is_nothing() {
             return Ok(Rewrapped::unchanged(&envelope, info.etag));
         }
 
-        let found = fetch_tail(store, key).await?;
+        let found = fetch_tail(origin).await?;
         options.demands.check(key, &found.envelope)?;
         let plan = Plan::new(options, &found.envelope);
         if plan.is_nothing() {
@@ -173,7 +176,7 @@ impl Engine {
         }
         plan.check().map_err(|e| e.while_doing(key))?;
         let before = found.envelope.data_keys();
-        let after = self.wrap_anew(store, key, trusted, options, &found, &plan).await?;
+        let after = wrap_anew(origin, trusted, options, &found, &plan).await?;
         if before.len() == after.len() && before.iter().all(|wrapped| contains(&after, wrapped)) {
             return Ok(Rewrapped::unchanged(&found.envelope, found.info.etag));
         }
@@ -197,79 +200,71 @@ impl Engine {
             after,
         };
         if !options.dry_run {
-            done.etag = self.replace(store, key, &found, &new, &metadata, &options.retry).await.map_err(named)?;
+            done.etag = replace(origin, &found, &new, &metadata).await.map_err(named)?;
             done.outcome = RewrapOutcome::Written;
         }
         Ok(done)
     }
+}
 
-    /// The recipients as the plan has them, of which one is known to open the object.
-    async fn wrap_anew(
-        &self,
-        store: &dyn MultipartStore,
-        key: &ObjectKey,
-        trusted: &Trusted,
-        options: &RewrapOptions,
-        found: &Tail,
-        plan: &Plan<'_>,
-    ) -> Result<Vec<WrappedKey>> {
-        // Those that stay come first: if one of them opens the object, nothing depends on the others.
-        let unlocked = if options.add.is_empty() {
-            let staying = found.unlock(self.backend(), store, key, trusted, &plan.stay).await;
-            staying.map_err(|e| e.while_doing("of the recipients that would stay, none is known to open the object"))?
-        } else {
-            let all = [plan.stay.as_slice(), &plan.leave].concat();
-            found.unlock(self.backend(), store, key, trusted, &all).await?
-        };
-        let one_that_stays_opens = unlocked.recipient < plan.stay.len();
-        // What the envelope says of a recipient that is to be relied on could be wrong. What is wrapped now is not.
-        let wrap_for = match plan.missing.as_slice() {
-            [] if !one_that_stays_opens => options.add.iter().collect(),
-            missing => missing.to_vec(),
-        };
-        let context = found.kms_context(store, key);
-        let mut after = plan.stay.clone();
-        for wrapped in wrap_for_each(&wrap_for, &unlocked.data_key, &context).await? {
-            options.refuse_both(&wrapped)?;
-            match after.iter_mut().find(|there| is_same(there, &wrapped)) {
-                // An alias of a CMK that stays.
-                Some(_) if one_that_stays_opens => {}
-                Some(there) => *there = wrapped,
-                None => after.push(wrapped),
-            }
+/// The recipients as the plan has them, of which one is known to open the object.
+async fn wrap_anew(
+    origin: Origin<'_>,
+    trusted: &Trusted,
+    options: &RewrapOptions,
+    found: &Tail,
+    plan: &Plan<'_>,
+) -> Result<Vec<WrappedKey>> {
+    // Those that stay come first: if one of them opens the object, nothing depends on the others.
+    let unlocked = if options.add.is_empty() {
+        let staying = found.unlock(origin, trusted, &plan.stay).await;
+        staying.map_err(|e| e.while_doing("of the recipients that would stay, none is known to open the object"))?
+    } else {
+        let all = [plan.stay.as_slice(), &plan.leave].concat();
+        found.unlock(origin, trusted, &all).await?
+    };
+    let one_that_stays_opens = unlocked.recipient < plan.stay.len();
+    // What the envelope says of a recipient that is to be relied on could be wrong. What is wrapped now is not.
+    let wrap_for = match plan.missing.as_slice() {
+        [] if !one_that_stays_opens => options.add.iter().collect(),
+        missing => missing.to_vec(),
+    };
+    let context = found.kms_context(origin.store, origin.key);
+    let mut after = plan.stay.clone();
+    for wrapped in wrap_for_each(&wrap_for, &unlocked.data_key, &context).await? {
+        options.refuse_both(&wrapped)?;
+        match after.iter_mut().find(|there| is_same(there, &wrapped)) {
+            // An alias of a CMK that stays.
+            Some(_) if one_that_stays_opens => {}
+            Some(there) => *there = wrapped,
+            None => after.push(wrapped),
         }
-        Ok(after)
     }
+    Ok(after)
+}
 
-    /// Replaces the envelope of the very object that was read, and reads it back.
-    async fn replace(
-        &self,
-        store: &dyn MultipartStore,
-        key: &ObjectKey,
-        found: &Tail,
-        new: &Envelope,
-        metadata: &BTreeMap<String, String>,
-        retry: &RetryPolicy,
-    ) -> Result<ETag> {
-        let mut failures = 0;
-        loop {
-            let replaced = store.replace_metadata(key, metadata, &found.info.etag).await;
-            // Whatever the answer was: it may have been lost, or another may have written since.
-            let error = match (replaced, fetch_tail(store, key).await) {
-                (_, Ok(now)) if now.envelope == *new && now.ends_like(found) => return Ok(now.info.etag),
-                (Ok(_), Ok(_)) => {
-                    return Err(Error::new(ErrorKind::Changed, "somebody else replaced it again at once"));
-                }
-                (Ok(_), Err(e)) => e.while_doing("its envelope is replaced, and reading it back failed"),
-                (Err(e), _) => e,
-            };
-            failures += 1;
-            let Some(pause) = retry.pause(failures, error.retry(), self.shared().jitter()?) else {
-                return Err(error);
-            };
-            tracing::debug!(%key, %error, ?pause, "replacing the envelope again");
-            tokio::time::sleep(pause).await;
-        }
+/// Replaces the envelope of the very object that was read, and reads it back.
+async fn replace(
+    origin: Origin<'_>,
+    found: &Tail,
+    new: &Envelope,
+    metadata: &BTreeMap<String, String>,
+) -> Result<ETag> {
+    let Origin { shared, store, key, retries } = origin;
+    let mut failures = 0;
+    loop {
+        let replaced = store.replace_metadata(key, metadata, &found.info.etag).await;
+        // Whatever the answer was: it may have been lost, or another may have written since.
+        let error = match (replaced, fetch_tail(origin).await) {
+            (_, Ok(now)) if now.envelope == *new && now.ends_like(found) => return Ok(now.info.etag),
+            (Ok(_), Ok(_)) => {
+                return Err(Error::new(ErrorKind::Changed, "somebody else replaced it again at once"));
+            }
+            (Ok(_), Err(e)) => e.while_doing("its envelope is replaced, and reading it back failed"),
+            (Err(e), _) => e,
+        };
+        failures += 1;
+        retries.wait(shared, failures, error).await?;
     }
 }
 

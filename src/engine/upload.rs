@@ -9,6 +9,7 @@ use super::control::{Cancel, Meter, OnCancel, ProgressCallback};
 use super::driver::{Driver, LedgerPlan, Object};
 use super::ledger::{self, Header, PendingUpload};
 use super::recheck::recheck;
+use super::retries::Retries;
 use super::seal::PartSealer;
 use super::spool::Spool;
 use crate::crypto::{STRIPE, sealed_len};
@@ -308,11 +309,13 @@ impl Engine {
             condition,
             envelope,
         };
-        let listed = match object.store.list_parts(&upload).await {
+        let retries = Retries::new(options.retry.clone());
+        let listed = match retries.run(self.shared(), || object.store.list_parts(&upload)).await {
             Ok(listed) => listed,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // Either Complete had been done and only its answer was lost, or somebody aborted it.
-                let done = object.published(self.shared(), &data_key, recorded.manifest.as_deref()).await?;
+                let done =
+                    object.published(self.shared(), &data_key, recorded.manifest.as_deref(), &options.retry).await?;
                 let done = done.ok_or_else(|| {
                     e.while_doing("the store has forgotten this upload; abort it here too, and upload anew")
                 })?;

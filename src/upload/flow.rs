@@ -16,7 +16,7 @@ const PATIENCE: u32 = 16;
 /// in flight. Where the best number is to be found out, it grows by half as long as a round was faster than the best one by a tenth, and
 /// goes back to that one's otherwise.
 #[derive(Clone, Debug)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     limit: u32,
     most: u32,
     phase: Phase,
@@ -62,18 +62,18 @@ impl Rate {
 
 impl Flow {
     /// At most `most` at once, and from the beginning unless that is to be found out.
-    pub(super) fn new(most: u32, find_out: bool) -> Self {
+    pub(crate) fn new(most: u32, find_out: bool) -> Self {
         let (limit, phase) = if find_out { (FIRST.min(most), Phase::Growing(None)) } else { (most, Phase::Fixed) };
         Self { limit, most, phase, earlier: 0, warming: 0, since: None, answers: 0, bytes: 0 }
     }
 
     /// How many may be in flight now. At least one.
-    pub(super) fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit
     }
 
     /// A part of `bytes` was stored.
-    pub(super) fn stored(&mut self, now: Instant, bytes: u64) {
+    pub(crate) fn stored(&mut self, now: Instant, bytes: u64) {
         if self.is_of_before() {
             return;
         }
@@ -95,7 +95,7 @@ impl Flow {
     }
 
     /// Storing a part failed while `running` others are in flight; whether because the store asks for fewer requests.
-    pub(super) fn failed(&mut self, throttled: bool, running: u32) {
+    pub(crate) fn failed(&mut self, throttled: bool, running: u32) {
         if self.is_of_before() || !throttled {
             return;
         }

@@ -74,6 +74,7 @@ pub mod model;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use flow::Flow;
 pub use machine::{Machine, Resumed};
 pub use plan::PartPlan;
 pub use protocol::{Action, ApiMisuse, Config, Input, Op, Outcome, PutBody, Record, SealedPart, TailPiece, Why};

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use sealift::store::{
     CompletedPart, DirectStore, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, PartSink,
     Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
@@ -70,6 +70,8 @@ pub struct Faults {
     pub throttle: u64,
     /// A part's request times out, and the part lands when its upload is about to be completed.
     pub zombie: u64,
+    /// A read fails, or its answer breaks off somewhere, or ends early.
+    pub break_reads: u64,
     /// Complete has its effect, and this is the answer to it and to every later one.
     pub lose_complete: Option<ErrorKind>,
     /// The client dies at this request, counted from 0.
@@ -85,6 +87,7 @@ impl Faults {
         delay_ms: 0,
         throttle: 0,
         zombie: 0,
+        break_reads: 0,
         lose_complete: None,
         die_at: None,
     };
@@ -106,6 +109,8 @@ pub struct SimStore {
     completes: AtomicU64,
     direct_parts: AtomicU64,
     zombies: Mutex<Vec<(Upload, PutPart)>>,
+    reads: AtomicU64,
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl SimStore {
@@ -122,6 +127,8 @@ impl SimStore {
             completes: AtomicU64::new(0),
             direct_parts: AtomicU64::new(0),
             zombies: Mutex::default(),
+            reads: AtomicU64::new(0),
+            bytes_read: Arc::default(),
         })
     }
 
@@ -150,6 +157,16 @@ impl SimStore {
     /// How often a part was begun to be written directly.
     pub fn direct_parts(&self) -> u64 {
         self.direct_parts.load(Ordering::Relaxed)
+    }
+
+    /// How many reads there were.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes reads were given since this was asked last.
+    pub fn take_bytes_read(&self) -> u64 {
+        self.bytes_read.swap(0, Ordering::Relaxed)
     }
 
     pub async fn open_uploads(&self) -> usize {
@@ -370,7 +387,26 @@ impl MultipartStore for SimStore {
         if_match: Option<&'a ETag>,
     ) -> BoxFuture<'a, Result<GetObject>> {
         Box::pin(async move {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let Faults { break_reads, throttle, .. } = *self.faults.lock().unwrap();
+            self.delay().await;
+            if self.chance(throttle) {
+                return Err(Error::new(ErrorKind::Throttled, "simulated: fewer, please").with_retry(Retry::Yes));
+            }
+            let breaks = self.chance(break_reads);
+            if breaks && self.chance(30) {
+                return Err(transient("simulated: the read failed"));
+            }
             let mut got = self.inner.get(key, range, if_match).await?;
+            let count = Arc::clone(&self.bytes_read);
+            got.body = Box::pin(got.body.inspect_ok(move |bytes| {
+                let _ = count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }));
+            if breaks {
+                let len = got.range.end - got.range.start;
+                let (at, silent) = (self.rng.lock().unwrap().below(len), self.chance(50));
+                got.body = broken_off(got.body, at, silent);
+            }
             let flip = self.faults.lock().unwrap().flip;
             if self.chance(flip) {
                 let mut bytes = Vec::new();
@@ -414,6 +450,17 @@ impl MultipartStore for SimStore {
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         self.inner.list(prefix)
     }
+}
+
+/// The first `at` bytes of a body, then an error, or only silence.
+fn broken_off(body: BoxStream<'static, Result<Bytes>>, at: u64, silent: bool) -> BoxStream<'static, Result<Bytes>> {
+    let end = (!silent).then(|| Err(transient("simulated: the connection broke off")));
+    let first = body.scan(at, |left, piece| {
+        let cut = piece.map(|bytes| bytes.slice(..bytes.len().min(*left as usize)));
+        *left -= cut.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        std::future::ready(Some(cut).filter(|cut| cut.as_ref().map_or(true, |bytes| !bytes.is_empty())))
+    });
+    Box::pin(first.chain(stream::iter(end)))
 }
 
 fn transient(what: &'static str) -> Error {

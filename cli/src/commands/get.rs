@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use futures::TryStreamExt as _;
-use sealift::engine::{GetOptions, Reader};
+use sealift::engine::{GetOptions, Reader, partial_path};
 use sealift::{Error, ErrorKind};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
@@ -33,13 +33,14 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
     let work = async {
         let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
         if to_stdout {
-            return to_standard_output(&reader, 0..reader.len()).await.map(|()| reader);
+            return to_standard_output(&reader, 0..reader.len()).await.map(|()| (reader, 0));
         }
-        let options = GetOptions { overwrite: args.force, progress: bar.callback() };
-        reader.write_to_file(&args.dest, options).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
-        Ok(reader)
+        let options = GetOptions { overwrite: args.force, resume: true, progress: bar.callback() };
+        let written =
+            reader.write_to_file(&args.dest, options).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
+        Ok((reader, written.resumed_from))
     };
-    let reader = interrupts.dropping(work).await?;
+    let (reader, resumed_from) = interrupts.dropping(work).await.map_err(|e| kept(e, &args.dest))?;
     let took = bar.finish();
     if to_stdout {
         return Ok(());
@@ -49,11 +50,18 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
         dest: args.dest.display().to_string(),
         object_id: reader.envelope().object_id().to_string(),
         plain_len: reader.len(),
+        resumed_from,
         opened_with: output::opened_with(&reader),
         seconds: took.as_secs_f64(),
-        bytes_per_second: output::rate(reader.len(), took),
+        bytes_per_second: output::rate(reader.len() - resumed_from, took),
     };
-    args.output.done(&report, || format!("Opened {} into {}", output::bytes_in(reader.len(), took), report.dest))
+    args.output.done(&report, || {
+        let opened = output::bytes_in(reader.len() - resumed_from, took);
+        match resumed_from {
+            0 => format!("Opened {opened} into {}", report.dest),
+            _ => format!("Opened the last {opened} into {}", report.dest),
+        }
+    })
 }
 
 #[derive(Serialize)]
@@ -62,9 +70,20 @@ struct GetReport {
     dest: String,
     object_id: String,
     plain_len: u64,
+    /// Bytes that an interrupted run had written before.
+    resumed_from: u64,
     opened_with: Option<output::Recipient>,
     seconds: f64,
     bytes_per_second: u64,
+}
+
+/// `failure`, with what there is to go on with.
+fn kept(failure: Failure, dest: &Path) -> Failure {
+    match partial_path(dest).filter(|partial| partial.exists()) {
+        Some(partial) => failure
+            .hint(format!("what was written is kept in {}; the same command goes on from there", partial.display())),
+        None => failure,
+    }
 }
 
 pub(crate) async fn cat(args: Cat) -> Result {

@@ -21,8 +21,11 @@ use crate::url::Location;
 
 pub(crate) async fn rewrap(args: Rewrap, verbose: u8) -> Result {
     let home = Home::find()?;
-    let demands =
-        ReadOptions { context: EncryptionContext::new(args.encryption_context.iter().cloned())?, bound: args.bound };
+    let demands = ReadOptions {
+        context: EncryptionContext::new(args.encryption_context.iter().cloned())?,
+        bound: args.bound,
+        ..ReadOptions::default()
+    };
     let options = RewrapOptions {
         add: added(&args, &home)?,
         remove: removed(&args, &home)?,

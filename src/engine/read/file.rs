@@ -1,0 +1,168 @@
+//! Writing an object to a file, which appears when all of it is there.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use tempfile::TempPath;
+
+use super::Reader;
+use super::partial::Partial;
+use super::spans::Stripe;
+use crate::engine::buffers::Buffer;
+use crate::engine::control::{Meter, ProgressCallback};
+use crate::engine::workers::Scratch;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Shorter objects are fetched again from their beginning: that takes no longer than finding out where to go on.
+const WORTH_RESUMING: u64 = 64 << 20;
+/// After so many bytes it is noted how far it is.
+const NOTE_EVERY: u64 = 64 << 20;
+
+/// How an object is written to a file.
+#[derive(Clone, Default)]
+pub struct GetOptions {
+    /// Whether a file that is there may be replaced.
+    pub overwrite: bool,
+    /// Keeps what was written of an object of 64 MiB or more if it fails, is dropped or dies, in the file of
+    /// [`partial_path`](super::partial_path), and goes on with what such a file holds of this very object.
+    pub resume: bool,
+    /// Told how far it is. What an earlier run had written counts as done.
+    pub progress: Option<ProgressCallback>,
+}
+
+impl fmt::Debug for GetOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { overwrite, resume, progress: _ } = self;
+        f.debug_struct("GetOptions").field("overwrite", overwrite).field("resume", resume).finish_non_exhaustive()
+    }
+}
+
+/// What was written to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// Bytes that an earlier run had written already.
+    pub resumed_from: u64,
+}
+
+/// Where the bytes go until they are whole.
+struct Unfinished {
+    file: Arc<File>,
+    path: TempPath,
+    /// Bytes that are there already.
+    done: u64,
+    partial: Option<Partial>,
+}
+
+impl Reader {
+    /// Writes the object to `path`. The file appears there when it is whole, authenticated and on disk; until then what was there stays.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a file and it may not be replaced, or another process is writing it;
+    /// otherwise as [`read_range`](Self::read_range).
+    pub async fn write_to_file(&self, path: &Path, options: GetOptions) -> Result<Written> {
+        let doing = |what: &str| format!("{what} {}", path.display());
+        if !options.overwrite && fs::symlink_metadata(path).is_ok() {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("{} exists already", path.display())));
+        }
+        if path.is_dir() {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("{} is a directory: name a file", path.display())));
+        }
+        let mut unfinished = self.unfinished(path, options.resume)?;
+        let meter = Meter::new(Some(self.len()), options.progress);
+        meter.done(unfinished.done);
+        self.fill(&mut unfinished, meter).await?;
+
+        let Unfinished { file, path: temp, done: resumed_from, partial } = unfinished;
+        if let Some(partial) = partial {
+            partial.finish()?;
+        }
+        let workers = &self.0.shared.workers;
+        let failed = doing("putting on disk");
+        workers.blocking(move || file.sync_all().map_err(|e| Error::io(failed, e))).await?;
+        // Here and not on a worker, so that the file is gone whenever this future is dropped before.
+        let put = if options.overwrite { temp.persist(path) } else { temp.persist_noclobber(path) };
+        put.map_err(|e| Error::io(doing("putting in place"), e.error))?;
+        let (dir, failed) = (directory_of(path).to_owned(), doing("putting on disk"));
+        workers
+            .blocking(move || File::open(&dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io(failed, e)))
+            .await?;
+        Ok(Written { resumed_from })
+    }
+
+    fn unfinished(&self, path: &Path, resume: bool) -> Result<Unfinished> {
+        if resume && self.len() >= WORTH_RESUMING {
+            let (partial, mut path, done) = Partial::open(path, self.envelope().object_id(), self.manifest())?;
+            path.disable_cleanup(done > 0);
+            return Ok(Unfinished { file: partial.file(), path, done, partial: Some(partial) });
+        }
+        let temp = tempfile::Builder::new()
+            .prefix(".sealift-partial-")
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory_of(path))
+            .map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
+        let (file, path) = temp.into_parts();
+        Ok(Unfinished { file: Arc::new(file), path, done: 0, partial: None })
+    }
+
+    /// Writes what is missing, and notes how far it is where that can be gone on with.
+    async fn fill(&self, unfinished: &mut Unfinished, meter: Meter) -> Result<()> {
+        let target = Arc::clone(&unfinished.file);
+        let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
+            stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
+                target.write_all_at(plain, at).map_err(|e| Error::io("writing the file", e))?;
+                meter.sealed(plain.len() as u64);
+                meter.done(plain.len() as u64);
+                Ok(())
+            })
+        };
+        let (mut reached, mut noted) = (unfinished.done, unfinished.done);
+        let mut noting: Option<tokio::task::JoinHandle<Result<()>>> = None;
+        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 1, write));
+        let failure = loop {
+            match spans.try_next().await {
+                // They come in order, so all before it is written.
+                Ok(Some(span)) => reached = span.end,
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+            if let Some(partial) = &unfinished.partial
+                && reached - noted >= NOTE_EVERY
+                && noting.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
+            {
+                if let Some(before) = noting.take() {
+                    ended(before.await)?;
+                    unfinished.path.disable_cleanup(true);
+                }
+                noted = reached;
+                let (partial, shared) = (partial.clone(), Arc::clone(&self.0.shared));
+                noting = Some(tokio::spawn(async move { shared.workers.blocking(move || partial.note(noted)).await }));
+            }
+        };
+        if let Some(noting) = noting {
+            ended(noting.await)?;
+            unfinished.path.disable_cleanup(true);
+        }
+        let Some(error) = failure else { return Ok(()) };
+        if let Some(partial) = unfinished.partial.clone().filter(|_| reached > noted) {
+            // If that fails too, the first error is the one to tell.
+            if self.0.shared.workers.blocking(move || partial.note(reached)).await.is_ok() {
+                unfinished.path.disable_cleanup(true);
+            }
+        }
+        Err(error)
+    }
+}
+
+fn ended(noted: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    noted
+        .unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal, "a task that notes how far it is died").with_source(e)))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,137 @@
+//! A file that is being written and can be gone on with: its plaintext, and behind it a note of how much of that is there.
+//!
+//! The note names the very object: SHA-256 over the object's id and every part's number, length and salt. Whatever else lies under the
+//! name is overwritten from its beginning. What the file holds is trusted as much as the file that it becomes: whoever can write to the
+//! one can write to the other.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Manifest;
+use crate::types::ObjectId;
+
+/// Behind the plaintext: this, the object, how many bytes are written and on disk, and the hash of these three.
+const MAGIC: &[u8; 16] = b"sealift partial1";
+const NOTE: usize = 16 + 32 + 8 + 32;
+
+/// What [`Reader::write_to_file`](crate::engine::Reader::write_to_file) writes to before `target` is whole, where it can be gone on with:
+/// a file beside it.
+///
+/// ```
+/// # use std::path::Path;
+/// let partial = sealift::engine::partial_path(Path::new("/downloads/film.mov"));
+/// assert_eq!(partial.as_deref(), Some(Path::new("/downloads/.film.mov.sealift-partial")));
+/// ```
+#[must_use]
+pub fn partial_path(target: &Path) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(target.file_name()?);
+    name.push(".sealift-partial");
+    Some(target.with_file_name(name))
+}
+
+/// See the module. Locked for this process as long as it is open.
+#[derive(Clone)]
+pub(super) struct Partial {
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    object: [u8; 32],
+    len: u64,
+}
+
+impl Partial {
+    /// Opens what there is for `target`, or begins it. Returns also how much of the object it holds, and the path as one that is removed
+    /// unless it is told otherwise.
+    pub(super) fn open(target: &Path, id: &ObjectId, manifest: &Manifest) -> Result<(Self, TempPath, u64)> {
+        let path = partial_path(target)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{} names no file", target.display())))?;
+        let failed = |e| Error::io(format!("writing {}", path.display()), e);
+        let mut open = OpenOptions::new();
+        // Not through a link that somebody may have put there.
+        open.read(true).write(true).create(true).truncate(false).mode(0o666).custom_flags(libc_nofollow());
+        let file = open.open(&path).map_err(failed)?;
+        let stat = file.metadata().map_err(failed)?;
+        if !stat.is_file() || stat.nlink() != 1 || stat.uid() != rustix::process::geteuid().as_raw() {
+            let message = format!("{} is not a file of yours: remove it, or write elsewhere", path.display());
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("{} is being written by another process", target.display());
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        let partial = Self {
+            file: Arc::new(file),
+            object: fingerprint(id, manifest),
+            len: manifest.plain_len(),
+            path: Arc::new(path.clone()),
+        };
+        let done = partial.noted(stat.len());
+        if done == 0 {
+            partial.file.set_len(0).map_err(failed)?;
+        }
+        let temp = TempPath::try_from_path(&path).map_err(failed)?;
+        Ok((partial, temp, done))
+    }
+
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Puts on disk what was written, then notes that its first `done` bytes are there.
+    pub(super) fn note(&self, done: u64) -> Result<()> {
+        let failed = |e| Error::io(format!("writing {}", self.path.display()), e);
+        self.file.sync_data().map_err(failed)?;
+        self.file.write_all_at(&self.encode(done), self.len).map_err(failed)?;
+        self.file.sync_data().map_err(failed)
+    }
+
+    /// Leaves nothing but the plaintext.
+    pub(super) fn finish(&self) -> Result<()> {
+        self.file.set_len(self.len).map_err(|e| Error::io(format!("writing {}", self.path.display()), e))
+    }
+
+    /// How much of the object is there, as far as a note says so.
+    fn noted(&self, file_len: u64) -> u64 {
+        let mut note = [0; NOTE];
+        if file_len != self.len.saturating_add(NOTE as u64) || self.file.read_exact_at(&mut note, self.len).is_err() {
+            return 0;
+        }
+        let done = note.get(48..56).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        if done <= self.len && note == self.encode(done) { done } else { 0 }
+    }
+
+    fn encode(&self, done: u64) -> [u8; NOTE] {
+        let mut note = [0; NOTE];
+        let (said, hash) = note.split_at_mut(NOTE - 32);
+        let fields = MAGIC.iter().chain(&self.object).copied().chain(done.to_be_bytes());
+        said.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
+        hash.copy_from_slice(&Sha256::digest(&*said));
+        note
+    }
+}
+
+/// Tells one sealing of an object from any other.
+fn fingerprint(id: &ObjectId, manifest: &Manifest) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(id.as_bytes());
+    for part in manifest.parts() {
+        hash.update(part.number.get().to_be_bytes());
+        hash.update(part.len.to_be_bytes());
+        hash.update(part.salt.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+fn libc_nofollow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
+}

@@ -1,0 +1,62 @@
+//! Requests that are repeated outside of an upload's machine: reads, and what is looked at before and after.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::upload::RetryPolicy;
+
+/// How often what fails is asked for again, by several requests together.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    policy: RetryPolicy,
+    /// What is left of the policy's budget.
+    left: AtomicU32,
+    /// How often the store asked for fewer requests.
+    throttled: AtomicU32,
+}
+
+impl Retries {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self { left: AtomicU32::new(policy.budget), throttled: AtomicU32::new(0), policy }
+    }
+
+    /// How often the store asked for fewer requests so far.
+    pub(crate) fn throttled(&self) -> u32 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a request that failed `failures` times in a row, at last with `error`, is to be made again. Gives the error back if it
+    /// is not.
+    pub(crate) async fn wait(&self, shared: &Shared, failures: u32, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::Throttled {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(pause) = self.policy.pause(failures, error.retry(), shared.jitter()?) else { return Err(error) };
+        let take = |left: u32| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(error);
+        }
+        tracing::debug!(%error, failures, ?pause, "a request is made again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Makes a request until it succeeds or is not to be made again.
+    pub(crate) async fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        shared: &Shared,
+        request: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut failures = 0;
+        loop {
+            match request().await {
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    failures += 1;
+                    self.wait(shared, failures, error).await?;
+                }
+            }
+        }
+    }
+}
