@@ -404,7 +404,8 @@ impl MultipartStore for SimStore {
             }));
             if breaks {
                 let len = got.range.end - got.range.start;
-                let (at, silent) = (self.rng.lock().unwrap().below(len), self.chance(50));
+                let at = self.rng.lock().unwrap().below(len);
+                let silent = self.chance(50);
                 got.body = broken_off(got.body, at, silent);
             }
             let flip = self.faults.lock().unwrap().flip;

@@ -52,10 +52,15 @@ pub struct Written {
 /// Where the bytes go until they are whole.
 struct Unfinished {
     file: Arc<File>,
-    path: TempPath,
     /// Bytes that are there already.
     done: u64,
-    partial: Option<Partial>,
+    place: Place,
+}
+
+enum Place {
+    /// Removed however this ends.
+    Temporary(TempPath),
+    Partial(Partial),
 }
 
 impl Reader {
@@ -72,15 +77,16 @@ impl Reader {
         if path.is_dir() {
             return Err(Error::new(ErrorKind::InvalidInput, format!("{} is a directory: name a file", path.display())));
         }
-        let mut unfinished = self.unfinished(path, options.resume)?;
+        let unfinished = self.unfinished(path, options.resume)?;
         let meter = Meter::new(Some(self.len()), options.progress);
         meter.done(unfinished.done);
-        self.fill(&mut unfinished, meter).await?;
+        self.fill(&unfinished, meter).await?;
 
-        let Unfinished { file, path: temp, done: resumed_from, partial } = unfinished;
-        if let Some(partial) = partial {
-            partial.finish()?;
-        }
+        let Unfinished { file, done: resumed_from, place } = unfinished;
+        let temp = match place {
+            Place::Temporary(path) => path,
+            Place::Partial(partial) => partial.finish()?,
+        };
         let workers = &self.0.shared.workers;
         let failed = doing("putting on disk");
         workers.blocking(move || file.sync_all().map_err(|e| Error::io(failed, e))).await?;
@@ -96,9 +102,8 @@ impl Reader {
 
     fn unfinished(&self, path: &Path, resume: bool) -> Result<Unfinished> {
         if resume && self.len() >= WORTH_RESUMING {
-            let (partial, mut path, done) = Partial::open(path, self.envelope().object_id(), self.manifest())?;
-            path.disable_cleanup(done > 0);
-            return Ok(Unfinished { file: partial.file(), path, done, partial: Some(partial) });
+            let (partial, done) = Partial::open(path, self.envelope().object_id(), self.manifest())?;
+            return Ok(Unfinished { file: partial.file(), done, place: Place::Partial(partial) });
         }
         let temp = tempfile::Builder::new()
             .prefix(".sealift-partial-")
@@ -106,11 +111,11 @@ impl Reader {
             .tempfile_in(directory_of(path))
             .map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
         let (file, path) = temp.into_parts();
-        Ok(Unfinished { file: Arc::new(file), path, done: 0, partial: None })
+        Ok(Unfinished { file: Arc::new(file), done: 0, place: Place::Temporary(path) })
     }
 
     /// Writes what is missing, and notes how far it is where that can be gone on with.
-    async fn fill(&self, unfinished: &mut Unfinished, meter: Meter) -> Result<()> {
+    async fn fill(&self, unfinished: &Unfinished, meter: Meter) -> Result<()> {
         let target = Arc::clone(&unfinished.file);
         let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
             stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
@@ -119,6 +124,10 @@ impl Reader {
                 meter.done(plain.len() as u64);
                 Ok(())
             })
+        };
+        let partial = match &unfinished.place {
+            Place::Temporary(_) => None,
+            Place::Partial(partial) => Some(partial),
         };
         let (mut reached, mut noted) = (unfinished.done, unfinished.done);
         let mut noting: Option<tokio::task::JoinHandle<Result<()>>> = None;
@@ -130,13 +139,12 @@ impl Reader {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
-            if let Some(partial) = &unfinished.partial
+            if let Some(partial) = partial
                 && reached - noted >= NOTE_EVERY
                 && noting.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
             {
                 if let Some(before) = noting.take() {
                     ended(before.await)?;
-                    unfinished.path.disable_cleanup(true);
                 }
                 noted = reached;
                 let (partial, shared) = (partial.clone(), Arc::clone(&self.0.shared));
@@ -145,14 +153,11 @@ impl Reader {
         };
         if let Some(noting) = noting {
             ended(noting.await)?;
-            unfinished.path.disable_cleanup(true);
         }
         let Some(error) = failure else { return Ok(()) };
-        if let Some(partial) = unfinished.partial.clone().filter(|_| reached > noted) {
+        if let Some(partial) = partial.cloned().filter(|_| reached > noted) {
             // If that fails too, the first error is the one to tell.
-            if self.0.shared.workers.blocking(move || partial.note(reached)).await.is_ok() {
-                unfinished.path.disable_cleanup(true);
-            }
+            let _ = self.0.shared.workers.blocking(move || partial.note(reached)).await;
         }
         Err(error)
     }

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
@@ -37,19 +38,29 @@ pub fn partial_path(target: &Path) -> Option<PathBuf> {
     Some(target.with_file_name(name))
 }
 
-/// See the module. Locked for this process as long as it is open.
+/// See the module. Locked for this process as long as it is open, and removed then unless a note was written.
 #[derive(Clone)]
-pub(super) struct Partial {
+pub(super) struct Partial(Arc<Inner>);
+
+struct Inner {
     file: Arc<File>,
-    path: Arc<PathBuf>,
+    path: PathBuf,
     object: [u8; 32],
     len: u64,
+    keep: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !*self.keep.get_mut() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Partial {
-    /// Opens what there is for `target`, or begins it. Returns also how much of the object it holds, and the path as one that is removed
-    /// unless it is told otherwise.
-    pub(super) fn open(target: &Path, id: &ObjectId, manifest: &Manifest) -> Result<(Self, TempPath, u64)> {
+    /// Opens what there is for `target`, or begins it. Returns also how much of the object it holds.
+    pub(super) fn open(target: &Path, id: &ObjectId, manifest: &Manifest) -> Result<(Self, u64)> {
         let path = partial_path(target)
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{} names no file", target.display())))?;
         let failed = |e| Error::io(format!("writing {}", path.display()), e);
@@ -58,57 +69,74 @@ impl Partial {
         open.read(true).write(true).create(true).truncate(false).mode(0o666).custom_flags(libc_nofollow());
         let file = open.open(&path).map_err(failed)?;
         let stat = file.metadata().map_err(failed)?;
-        if !stat.is_file() || stat.nlink() != 1 || stat.uid() != rustix::process::geteuid().as_raw() {
+        if !stat.is_file() || stat.nlink() > 1 || stat.uid() != rustix::process::geteuid().as_raw() {
             let message = format!("{} is not a file of yours: remove it, or write elsewhere", path.display());
             return Err(Error::new(ErrorKind::PermissionDenied, message));
         }
+        let busy = || {
+            let message = format!("{} is being written by another process", target.display());
+            Err(Error::new(ErrorKind::AlreadyExists, message))
+        };
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("{} is being written by another process", target.display());
-                return Err(Error::new(ErrorKind::AlreadyExists, message));
-            }
+            Err(TryLockError::WouldBlock) => return busy(),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        let partial = Self {
+        // Whoever held the lock before may have put the file in place since it was opened here.
+        if !std::fs::symlink_metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (stat.dev(), stat.ino())) {
+            return busy();
+        }
+        let mut partial = Inner {
             file: Arc::new(file),
+            path,
             object: fingerprint(id, manifest),
             len: manifest.plain_len(),
-            path: Arc::new(path.clone()),
+            keep: AtomicBool::new(false),
         };
-        let done = partial.noted(stat.len());
+        let done = partial.noted()?;
+        *partial.keep.get_mut() = done > 0;
         if done == 0 {
-            partial.file.set_len(0).map_err(failed)?;
+            partial.file.set_len(0).map_err(|e| partial.failed(e))?;
         }
-        let temp = TempPath::try_from_path(&path).map_err(failed)?;
-        Ok((partial, temp, done))
+        Ok((Self(Arc::new(partial)), done))
     }
 
     pub(super) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
+        Arc::clone(&self.0.file)
     }
 
     /// Puts on disk what was written, then notes that its first `done` bytes are there.
     pub(super) fn note(&self, done: u64) -> Result<()> {
-        let failed = |e| Error::io(format!("writing {}", self.path.display()), e);
-        self.file.sync_data().map_err(failed)?;
-        self.file.write_all_at(&self.encode(done), self.len).map_err(failed)?;
-        self.file.sync_data().map_err(failed)
+        let Inner { file, len, keep, .. } = &*self.0;
+        file.sync_data().map_err(|e| self.0.failed(e))?;
+        file.write_all_at(&self.0.encode(done), *len).map_err(|e| self.0.failed(e))?;
+        file.sync_data().map_err(|e| self.0.failed(e))?;
+        keep.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Leaves nothing but the plaintext.
-    pub(super) fn finish(&self) -> Result<()> {
-        self.file.set_len(self.len).map_err(|e| Error::io(format!("writing {}", self.path.display()), e))
+    /// Leaves nothing but the plaintext, under a path that is the caller's to put in place.
+    pub(super) fn finish(self) -> Result<TempPath> {
+        self.0.file.set_len(self.0.len).map_err(|e| self.0.failed(e))?;
+        self.0.keep.store(true, Ordering::Relaxed);
+        TempPath::try_from_path(&self.0.path).map_err(|e| self.0.failed(e))
+    }
+}
+
+impl Inner {
+    fn failed(&self, e: std::io::Error) -> Error {
+        Error::io(format!("writing {}", self.path.display()), e)
     }
 
     /// How much of the object is there, as far as a note says so.
-    fn noted(&self, file_len: u64) -> u64 {
+    fn noted(&self) -> Result<u64> {
+        let file_len = self.file.metadata().map_err(|e| self.failed(e))?.len();
         let mut note = [0; NOTE];
         if file_len != self.len.saturating_add(NOTE as u64) || self.file.read_exact_at(&mut note, self.len).is_err() {
-            return 0;
+            return Ok(0);
         }
         let done = note.get(48..56).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        if done <= self.len && note == self.encode(done) { done } else { 0 }
+        Ok(if done <= self.len && note == self.encode(done) { done } else { 0 })
     }
 
     fn encode(&self, done: u64) -> [u8; NOTE] {
