@@ -10,7 +10,7 @@ use crate::upload::RetryPolicy;
 #[derive(Debug)]
 pub(crate) struct Retries {
     policy: RetryPolicy,
-    /// What is left of the policy's budget.
+    /// What is left of the policy's budget. What succeeds gives one back: a reader may be open for months.
     left: AtomicU32,
     /// How often the store asked for fewer requests.
     throttled: AtomicU32,
@@ -24,6 +24,12 @@ impl Retries {
     /// How often the store asked for fewer requests so far.
     pub(crate) fn throttled(&self) -> u32 {
         self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// A request succeeded.
+    pub(crate) fn succeeded(&self) {
+        let more = |left: u32| (left < self.policy.budget).then_some(left.saturating_add(1));
+        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// Waits until a request that failed `failures` times in a row, at last with `error`, is to be made again. Gives the error back if it
@@ -51,7 +57,10 @@ impl Retries {
         let mut failures = 0;
         loop {
             match request().await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.succeeded();
+                    return Ok(done);
+                }
                 Err(error) => {
                     failures += 1;
                     self.wait(shared, failures, error).await?;

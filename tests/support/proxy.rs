@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
@@ -43,6 +44,30 @@ struct Seen {
     head: String,
 }
 
+/// How slow a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) latency: Duration,
+    pub(crate) bytes_per_second: u64,
+}
+
+impl Pace {
+    /// Copies what there is, no faster than this. Says how much it was.
+    fn copy(self, from: &mut impl Read, to: &mut impl Write) -> std::io::Result<u64> {
+        let (began, mut copied, mut buffer) = (Instant::now(), 0_u64, vec![0; 64 << 10]);
+        loop {
+            let len = from.read(&mut buffer)?;
+            if len == 0 {
+                return Ok(copied);
+            }
+            to.write_all(&buffer[..len])?;
+            copied += len as u64;
+            let due = Duration::from_secs_f64(copied as f64 / self.bytes_per_second as f64);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+        }
+    }
+}
+
 type Script = dyn FnMut(&str) -> Fault + Send;
 
 /// A running proxy. Its threads end with the test's process.
@@ -54,6 +79,11 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Passes requests on to a port here. `script` is told each request's method and target, and says what happens to it.
     pub(crate) fn before(upstream: u16, script: impl FnMut(&str) -> Fault + Send + 'static) -> Self {
+        Self::slow(upstream, Pace { latency: Duration::ZERO, bytes_per_second: u64::MAX }, script)
+    }
+
+    /// The same, and each request waits, and each direction of a connection carries so many bytes a second.
+    pub(crate) fn slow(upstream: u16, pace: Pace, script: impl FnMut(&str) -> Fault + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -63,7 +93,7 @@ impl Proxy {
             for stream in listener.incoming().flatten() {
                 let (script, log) = (Arc::clone(&script), Arc::clone(&log));
                 // A connection that fails is what the test is about.
-                thread::spawn(move || drop(serve(&stream, upstream, &script, &log)));
+                thread::spawn(move || drop(serve(&stream, upstream, pace, &script, &log)));
             }
         });
         Self { port, seen }
@@ -95,7 +125,13 @@ impl Proxy {
 }
 
 /// One request, then the connection is closed, so that each can fail on its own.
-fn serve(client: &TcpStream, upstream: u16, script: &Mutex<Script>, log: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+fn serve(
+    client: &TcpStream,
+    upstream: u16,
+    pace: Pace,
+    script: &Mutex<Script>,
+    log: &Mutex<Vec<Seen>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     let mut head = String::new();
     let mut len = 0;
@@ -119,6 +155,7 @@ fn serve(client: &TcpStream, upstream: u16, script: &Mutex<Script>, log: &Mutex<
     let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
     let fault = (*script.lock().unwrap())(&line);
     log.lock().unwrap().push(Seen { line, head: head.clone() });
+    thread::sleep(pace.latency);
     let mut client_out = client;
     match fault {
         Fault::Answer(answer) => {
@@ -131,15 +168,22 @@ fn serve(client: &TcpStream, upstream: u16, script: &Mutex<Script>, log: &Mutex<
             let mut server = TcpStream::connect(("127.0.0.1", upstream))?;
             server.write_all(head.as_bytes())?;
             if let Fault::CutBody(at) = fault {
-                std::io::copy(&mut reader.by_ref().take(len.min(at)), &mut server)?;
+                pace.copy(&mut reader.by_ref().take(len.min(at)), &mut server)?;
                 server.shutdown(Shutdown::Both)?;
                 return client.shutdown(Shutdown::Both);
             }
-            std::io::copy(&mut reader.by_ref().take(len), &mut server)?;
+            if pace.copy(&mut reader.by_ref().take(len), &mut server)? < len {
+                // The client is gone.
+                return server.shutdown(Shutdown::Both);
+            }
             match fault {
                 Fault::LoseAnswer => drop(std::io::copy(&mut server, &mut std::io::sink())?),
-                Fault::CutAnswer(at) => drop(std::io::copy(&mut server.take(at), &mut client_out)?),
-                _ => drop(std::io::copy(&mut server, &mut client_out)?),
+                Fault::CutAnswer(at) => {
+                    pace.copy(&mut server.take(at), &mut client_out)?;
+                }
+                _ => {
+                    pace.copy(&mut server, &mut client_out)?;
+                }
             }
         }
     }

@@ -125,17 +125,24 @@ fn s28_the_command_names_the_key_file_too() {
 }
 
 #[test]
-fn an_interrupted_get_leaves_no_file() {
-    let sandbox = Sandbox::new();
-    sandbox.large_file("src", LEN);
-    sandbox.run(&PUT).expect(0);
-    let child = sandbox.start(&["get", "store/obj", "out", "--threads", "1"]);
-    let partial = || sandbox.list(".").into_iter().find(|name| name.starts_with(".sealift-partial-"));
-    wait("a partial file", partial);
-    signal(&child, Signal::INT);
-    Run::of_child(child).expect_error(130, "interrupted");
-    assert_eq!(partial(), None);
-    assert!(!sandbox.exists("out"));
+fn an_interrupted_get_leaves_no_file_but_one_that_it_can_go_on_with() {
+    // From 64 MiB on, what is there is kept (if any of it was noted: in tests/program/network.rs).
+    for (len, partial) in [(48 << 20, ".sealift-partial-"), (LEN, ".out.sealift-partial")] {
+        let sandbox = Sandbox::new();
+        sandbox.large_file("src", len);
+        sandbox.run(&PUT).expect(0);
+        let child = sandbox.start(&["get", "store/obj", "out", "--threads", "1"]);
+        let partial = || sandbox.list(".").into_iter().find(|name| name.starts_with(partial));
+        wait("a partial file", partial);
+        signal(&child, Signal::INT);
+        Run::of_child(child).expect_error(130, "interrupted");
+        assert!(!sandbox.exists("out"));
+        if len == LEN {
+            sandbox.run(&["get", "store/obj", "out"]).expect(0);
+            assert!(sandbox.read("out") == sandbox.read("src"));
+        }
+        assert_eq!(partial(), None);
+    }
 }
 
 #[test]

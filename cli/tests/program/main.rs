@@ -9,6 +9,8 @@ mod key_store;
 mod keys;
 mod kms;
 mod kms_import;
+#[cfg(feature = "s3")]
+mod network;
 mod objects;
 #[cfg(feature = "oss")]
 mod oss;
@@ -16,7 +18,14 @@ mod oss;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "../../../tests/support/oss_server/mod.rs"]
 mod oss_server;
+#[cfg(feature = "s3")]
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
 mod rewrap;
+#[cfg(feature = "s3")]
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest of it")]
+#[path = "../../../tests/support/rng.rs"]
+mod rng;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "s3")]

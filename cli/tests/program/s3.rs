@@ -10,19 +10,25 @@ use crate::server::Server;
 use crate::support::{Run, Sandbox, signal, wait};
 
 /// A sandbox whose program finds a store, as its user's environment and configuration say.
-struct World {
-    sandbox: Sandbox,
-    server: Server,
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) server: Server,
 }
 
 impl World {
-    fn new() -> Self {
-        let (sandbox, server) = (Sandbox::new(), seaweedfs());
-        let config = format!("[profile tests]\nregion = eu-west-1\nendpoint_url = {}\n", server.url());
+    pub(crate) fn new() -> Self {
+        let world = Self { sandbox: Sandbox::new(), server: seaweedfs() };
+        world.reach_by(&world.server.url());
+        world
+    }
+
+    /// From now on the server is reached by this URL.
+    pub(crate) fn reach_by(&self, url: &str) {
+        let sandbox = &self.sandbox;
+        let config = format!("[profile tests]\nregion = eu-west-1\nendpoint_url = {url}\n");
         sandbox.write("config", config.as_bytes());
         let credentials = format!("[tests]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
         sandbox.write("credentials", credentials.as_bytes());
-        Self { sandbox, server }
     }
 
     /// With nothing of the environment about AWS.
@@ -39,13 +45,13 @@ impl World {
         command
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.bare(args);
         command.env("AWS_PROFILE", "tests");
         command
     }
 
-    fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         Run::of(&mut self.command(args))
     }
 }

@@ -76,6 +76,7 @@ impl Body<'_> {
 
     /// Makes sure that nothing follows. That the connection fails when all is there is no matter.
     pub(super) async fn end(mut self) -> Result<()> {
+        self.fetch.origin.retries.succeeded();
         while self.rest.is_empty() {
             match self.stream.as_mut() {
                 Some(stream) => match stream.next().await {

@@ -46,7 +46,8 @@ pub struct ReadOptions {
     pub context: EncryptionContext,
     /// That the object is bound to the bucket and key it is read from.
     pub bound: bool,
-    /// How failed requests are repeated. What was cut off is asked for from there on. The budget is for all reads by one [`Reader`].
+    /// How failed requests are repeated. What was cut off is asked for from there on. The budget is for all
+    /// reads by one [`Reader`], and each that succeeds gives one retry back.
     pub retry: RetryPolicy,
     /// How many ranges are fetched at once, as far as the memory budget allows. By default it is found out on the way.
     pub max_in_flight: Option<u32>,
