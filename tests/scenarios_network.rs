@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use sealift::engine::{PendingUpload, ReadOptions, ResumeOptions, UploadOptions, Uploaded, list_uploads};
+use sealift::engine::{OnCancel, PendingUpload, ReadOptions, ResumeOptions, UploadOptions, Uploaded, list_uploads};
 use sealift::kms::recipients::{Trusted, TrustedKeys};
 use sealift::source::{Access, FileSource, PartSource, ReadAt, SourceIdentity, StreamSource};
 use sealift::store::{MemoryStore, MultipartStore, Payload, Properties, PutCondition};
@@ -241,5 +241,93 @@ async fn s17_a_source_that_changed_without_a_trace_is_found_out_by_its_checksums
                 }
             }
         }
+    }
+}
+
+/// A file that makes its reader panic from here on.
+#[derive(Debug)]
+struct Panics {
+    file: Arc<dyn ReadAt>,
+    at: u64,
+}
+
+impl PartSource for Panics {
+    fn len(&self) -> Option<u64> {
+        Some(self.file.len())
+    }
+
+    fn open(self: Box<Self>) -> Access {
+        Access::At(Arc::new(*self))
+    }
+}
+
+impl ReadAt for Panics {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read_at<'a>(&'a self, offset: u64, len: usize, scratch: &'a mut [u8]) -> Result<&'a [u8]> {
+        assert!(offset < self.at, "a source that panics");
+        self.file.read_at(offset, len, scratch)
+    }
+
+    fn identity(&self) -> Option<SourceIdentity> {
+        self.file.identity()
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.file.check_unchanged()
+    }
+}
+
+/// `uploads reap` of the program does what this does by ledger: see `cli/tests/program/reap.rs`.
+#[tokio::test]
+async fn s24_a_drop_cancel_or_panic_leaves_the_upload_id_in_the_ledger_and_it_is_aborted_until_nothing_is_left() {
+    for how in ["drop", "cancel", "panic"] {
+        let world = World::new(6);
+        // Initiate and two parts are done; the third never ends.
+        let stuck = Faults { die_at: Some(3), ..Faults::default() };
+        let options = UploadOptions { max_in_flight: Some(1), ..world.options() };
+        match how {
+            "drop" => {
+                world.store.set_faults(stuck);
+                tokio::select! {
+                    done = world.put(options) => panic!("{done:?}"),
+                    () = world.store.died() => {}
+                }
+            }
+            "cancel" => {
+                world.store.set_faults(stuck);
+                let cancel = options.cancel.clone();
+                let cancels = async {
+                    world.store.died().await;
+                    cancel.cancel(OnCancel::KeepForResume);
+                };
+                let (done, ()) = tokio::join!(world.put(options), cancels);
+                assert_eq!(done.unwrap_err().kind(), ErrorKind::Cancelled);
+            }
+            _ => {
+                let Access::At(file) = Box::new(FileSource::open(world.source()).unwrap()).open() else {
+                    unreachable!()
+                };
+                let source = Box::new(Panics { file, at: 2 * (MIB + MIB / 4) });
+                let recipients = [world.kms.recipient()];
+                let upload = world.engine.upload(world.store.clone(), key(), source, &recipients, options);
+                let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(upload)).await;
+                assert!(!matches!(ended, Ok(Ok(_))), "it did not panic");
+            }
+        }
+        world.store.set_faults(Faults::default());
+        let begun = world.store.list_uploads("").await.unwrap();
+        let entry = list_uploads(&world.ledgers()).unwrap().remove(0);
+        assert_eq!(begun.iter().map(|upload| Some(upload.id.clone())).collect::<Vec<_>>(), [entry.upload], "{how}");
+        assert!(entry.modified.is_some());
+
+        // Requests fail meanwhile, and answers are lost.
+        world.store.set_faults(Faults { fail: 40, lose_answer: 40, ..Faults::default() });
+        let pending = PendingUpload::open(&world.ledgers(), &entry.id).unwrap();
+        world.engine.abort(pending, world.store.as_ref()).await.unwrap();
+        assert_eq!(world.store.open_uploads().await, 0, "{how}");
+        assert!(list_uploads(&world.ledgers()).unwrap().is_empty(), "{how}");
     }
 }

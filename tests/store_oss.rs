@@ -656,3 +656,64 @@ async fn an_interrupted_upload_is_resumed() {
     assert!(resent <= 2, "{resent} parts were sent again");
     assert!(list_uploads(&ledger).unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_abort_is_repeated_until_no_part_is_left() {
+    let server = OssServer::start();
+    let store = store(&server);
+    let upload = begin(&store, "aborted").await;
+    upload_parts(&store, &upload, &[noise(1000)]).await;
+    // The answer comes before what was on its way has landed: the upload and its part are still there.
+    server.fail_next("AbortMultipartUpload", What::Ignore(204));
+    server.take_requests();
+    store.abort(&upload).await.unwrap();
+    let calls: Vec<_> = server.take_requests().iter().map(oss_server::operation).collect();
+    assert_eq!(calls, ["AbortMultipartUpload", "ListParts", "AbortMultipartUpload", "ListParts"]);
+    assert_eq!(store.list_parts(&upload).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
+    // For ever is said, to be tried again.
+    let upload = begin(&store, "kept").await;
+    upload_parts(&store, &upload, &[noise(1000)]).await;
+    (0..4).for_each(|_| server.fail_next("AbortMultipartUpload", What::Ignore(204)));
+    let error = store.abort(&upload).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Changed, Retry::Yes));
+}
+
+#[tokio::test]
+async fn what_may_not_be_overwritten_is_refused_before_a_part_is_sent_and_again_at_complete() {
+    let server = OssServer::start();
+    let store = store(&server);
+    let forbidden = |server: &OssServer, call: &str| {
+        let requests = server.take_requests();
+        requests
+            .iter()
+            .filter(|r| oss_server::operation(r) == call)
+            .any(|r| r.header("x-oss-forbid-overwrite") == Some("true"))
+    };
+    put(&store, "there", &noise(10)).await;
+    let properties = Properties::default();
+    let refused = store.initiate_if(&key("there"), &properties, PutCondition::IfNotExists).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    server.take_requests();
+    let id = store.initiate_if(&key("new"), &properties, PutCondition::IfNotExists).await.unwrap();
+    assert!(forbidden(&server, "InitiateMultipartUpload"));
+    let upload = Upload { key: key("new"), id };
+    let parts = upload_parts(&store, &upload, &[noise(1000)]).await;
+    // Somebody else is faster.
+    put(&store, "new", &noise(11)).await;
+    let refused = store.complete(&upload, &parts, PutCondition::IfNotExists).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert!(forbidden(&server, "CompleteMultipartUpload"));
+    store.initiate_if(&key("there"), &properties, PutCondition::None).await.unwrap();
+}
+
+#[tokio::test]
+async fn uploads_are_listed_with_when_they_were_begun() {
+    let server = OssServer::start();
+    let store = store(&server);
+    let upload = begin(&store, "begun").await;
+    let listed = store.list_uploads_with_times("").await.unwrap().remove(0);
+    assert_eq!(listed.upload, upload);
+    let age = std::time::SystemTime::now().duration_since(listed.begun.unwrap()).unwrap();
+    assert!(age < Duration::from_secs(60), "{age:?}");
+}

@@ -27,7 +27,8 @@ object the folder `.sealift` beside it. Without either, objects cannot be opened
 
 Environment:
   SEALIFT_HOME      where key store and upload ledgers are
-                    (default: the platform's data directory, ~/.local/share/sealift on Linux)
+                    (default: the platform's data directory, ~/.local/share/sealift on Linux);
+                    config.toml there, else in ~/.config/sealift, has defaults for flags
   SEALIFT_ROOT_KEY  root key of the key store, 32 bytes in base64, instead of its file root.key
   AWS_…, ALIBABA_CLOUD_…, VAULT_… or BAO_…, SEALIFT_PKCS11_PIN
                     credentials and addresses of key services, as their own tools take them
@@ -61,9 +62,13 @@ URLs:
 const URLS: &str = urls!();
 
 // Below the macro, which it uses.
+mod doctor;
+mod reap;
 mod rewrap;
 mod sse;
 
+pub(crate) use doctor::Doctor;
+pub(crate) use reap::UploadsReap;
 pub(crate) use rewrap::Rewrap;
 pub(crate) use sse::{Sse, SseArgs, SseSet};
 
@@ -141,9 +146,10 @@ pub(crate) enum Command {
     /// Change how Alibaba Cloud OSS encrypts objects on its side
     #[command(subcommand, arg_required_else_help = true)]
     Sse(Sse),
-    /// List, resume and abort interrupted uploads
+    /// List, resume, abort and clear away interrupted uploads
     #[command(subcommand, arg_required_else_help = true)]
     Uploads(Uploads),
+    Doctor(Doctor),
     DataKey(DataKey),
     /// Look after the local key store
     #[command(subcommand, arg_required_else_help = true)]
@@ -391,6 +397,7 @@ pub(crate) enum Uploads {
     Resume(UploadsResume),
     /// Give up an interrupted upload and remove its parts; needs no key
     Abort(UploadsAbort),
+    Reap(UploadsReap),
 }
 
 #[derive(Args, Debug)]
@@ -515,7 +522,7 @@ pub(crate) struct StoreArgs {
     /// The bucket's region [default: what AWS_REGION or the profile says]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub(crate) region: Option<String>,
-    /// The profile to take from the cloud's own configuration files [default: what AWS_PROFILE says]
+    /// The profile to take from the cloud's own configuration files [default: what AWS_PROFILE or OSSUTIL_PROFILE says]
     #[arg(long, value_name = "NAME", help_heading = "Store")]
     pub(crate) profile: Option<String>,
     /// What commands that write put here.

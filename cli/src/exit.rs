@@ -90,6 +90,18 @@ impl Failure {
         )
     }
 
+    pub(crate) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        self.error
+    }
+
     pub(crate) fn kind(&self) -> ErrorKind {
         self.error.kind()
     }

@@ -11,6 +11,7 @@ use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
 use sealift::{EncryptionContext, Error, ErrorKind, KmsService};
 
 use crate::args::{Keys, Put, ReaderKeys};
+use crate::config::Config;
 use crate::exit::{Failure, Result};
 use crate::home::{Home, unavailable};
 use crate::output;
@@ -23,9 +24,12 @@ pub(crate) fn recipients(args: &Put, home: &Home) -> Result<Vec<Recipient>> {
 
 /// The recipients that are named so, as `put` understands it; where none is, the default key.
 pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &Home) -> Result<Vec<Recipient>> {
-    let default = [LocalKms::DEFAULT_ALIAS.to_owned()];
+    let default = match Config::read()?.kms_key {
+        configured if configured.is_empty() => vec![LocalKms::DEFAULT_ALIAS.to_owned()],
+        configured => configured,
+    };
     let named = match (kms_key, key_file) {
-        ([], []) => &default,
+        ([], []) => default.as_slice(),
         (named, _) => named,
     };
     let named: Vec<_> = named.iter().map(|text| NamedKey::parse(text)).collect();
@@ -56,6 +60,8 @@ pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &
 pub(crate) struct TrustedByUser {
     pub(crate) keys: Trusted,
     local: Option<String>,
+    /// Why keys of the configuration could not be used.
+    unusable: Vec<String>,
     named_key_files: bool,
     /// What names keys that open an object, and key files, on this command line.
     pub(crate) flags: (&'static str, &'static str),
@@ -86,6 +92,23 @@ impl Keys {
             }
             Err(e) => local = Some(e.to_string()),
         }
+        let mut unusable = Vec::new();
+        if self.kms_key.is_empty() {
+            // What is configured to seal with by default opens by default. It need not be what this object was sealed for.
+            for key in Config::read()?.kms_key {
+                let named = NamedKey::parse(&key);
+                if named.service == KmsService::Local || !named.reads() {
+                    continue;
+                }
+                match named.trusted().await {
+                    Ok(trusted) => services.push(trusted),
+                    Err(failure) => {
+                        let name = output::printable(&named.without_pin());
+                        unusable.push(format!("the configured key {name} cannot be used: {}", failure.error()));
+                    }
+                }
+            }
+        }
         for path in &self.key_file {
             let kms = read_key_file(path)?;
             let only = TrustedKeys::Only(vec![kms.id().to_owned()]);
@@ -94,6 +117,7 @@ impl Keys {
         Ok(TrustedByUser {
             keys: Trusted::new(services),
             local,
+            unusable,
             named_key_files: !self.key_file.is_empty(),
             flags: ("--kms-key", "--key-file"),
         })
@@ -146,6 +170,9 @@ impl TrustedByUser {
                 failure = failure
                     .hint(local)
                     .hint("if there is a backup of the key store it was sealed with: sealift kms import-backup FILE");
+            }
+            for reason in &self.unusable {
+                failure = failure.hint(reason);
             }
             let (key_flag, file_flag) = self.flags;
             failure =

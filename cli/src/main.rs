@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+mod config;
+mod duration;
 mod exit;
 mod home;
 mod interrupt;
@@ -16,14 +18,21 @@ mod url;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use sealift::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
+use crate::config::Config;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match command_line() {
+        Ok(cli) => cli,
+        Err(failure) => {
+            failure.print();
+            return failure.exit().into();
+        }
+    };
     log(cli.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -40,6 +49,17 @@ fn main() -> ExitCode {
     // A read from stdin that nobody waits for any more must not hold the program up.
     runtime.shutdown_background();
     done.map_or_else(|failure| failure.exit().into(), |()| ExitCode::SUCCESS)
+}
+
+/// What was asked for, with the defaults of the configuration file.
+fn command_line() -> exit::Result<Cli> {
+    // Help, and what is made of the same definitions, works whatever that file says.
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
+        return Ok(cli);
+    }
+    let matches = Config::read()?.defaults(Cli::command()).get_matches();
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()))
 }
 
 fn log(verbose: u8) {

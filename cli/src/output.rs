@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sealift::engine::{Progress, ProgressCallback, Reader};
+use sealift::store::ServerSideEncryption;
 use sealift::{Error, WrappedKey};
 use serde::Serialize;
 
@@ -130,6 +131,33 @@ impl std::fmt::Display for Recipient {
 impl From<&WrappedKey> for Recipient {
     fn from(wrapped: &WrappedKey) -> Self {
         Self { kms: wrapped.kms.name(), key: wrapped.key.clone() }
+    }
+}
+
+/// Encryption on the store's side, as JSON shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Encryption {
+    pub(crate) algorithm: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_encryption: Option<String>,
+}
+
+impl std::fmt::Display for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&printable(&self.algorithm))?;
+        if let Some(id) = &self.key_id {
+            write!(f, " with the CMK {}", printable(id))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ServerSideEncryption> for Encryption {
+    fn from(encryption: ServerSideEncryption) -> Self {
+        let ServerSideEncryption { algorithm, key_id, data_encryption } = encryption;
+        Self { algorithm, key_id, data_encryption }
     }
 }
 

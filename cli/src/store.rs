@@ -9,6 +9,8 @@ use sealift::store::{DirStore, DiscardStore, MultipartStore};
 use sealift::{Error, ErrorKind, ObjectKey};
 
 use crate::args::StoreArgs;
+#[cfg(any(feature = "oss", feature = "s3"))]
+use crate::config::{Config, Place, variable};
 use crate::exit::{Failure, Result};
 use crate::url::{Location, Remote, Scheme};
 
@@ -135,18 +137,30 @@ impl Remote {
 
 #[cfg(feature = "s3")]
 async fn open_s3(url: &str, at: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
+    Ok(Arc::new(connect_s3(url, at).await?))
+}
+
+/// The bucket of S3 at `url`, with what flags, environment and configuration say of it.
+#[cfg(feature = "s3")]
+pub(crate) async fn connect_s3(url: &str, at: &StoreArgs) -> Result<sealift::store::S3Store> {
     at.refuse_sse()?;
+    let place = configured(Scheme::S3, url)?;
     let mut builder: sealift::store::s3::S3Builder = url.parse()?;
-    if let Some(endpoint) = &at.endpoint {
+    // What the environment says is found by the SDK, and goes before what is configured here.
+    let configured = |value: Option<String>, names: &[&str]| value.filter(|_| variable(names).is_none());
+    let endpoint = configured(place.endpoint, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+    let region = configured(place.region, &["AWS_REGION", "AWS_DEFAULT_REGION"]);
+    let profile = configured(place.profile, &["AWS_PROFILE", "AWS_ACCESS_KEY_ID"]);
+    if let Some(endpoint) = at.endpoint.clone().or(endpoint) {
         builder = builder.endpoint(endpoint);
     }
-    if let Some(region) = &at.region {
+    if let Some(region) = at.region.clone().or(region) {
         builder = builder.region(region);
     }
-    if let Some(profile) = &at.profile {
+    if let Some(profile) = at.profile.clone().or(profile) {
         builder = builder.profile(profile);
     }
-    Ok(Arc::new(builder.build().await?))
+    Ok(builder.build().await?)
 }
 
 #[cfg(not(feature = "s3"))]
@@ -155,21 +169,36 @@ async fn open_s3(_: &str, _: &StoreArgs) -> Result<Arc<dyn MultipartStore>> {
     Err(Failure::new(ErrorKind::InvalidInput, message).hint("build it with `--features s3`"))
 }
 
-/// The bucket of OSS at `url`, with what flags and environment say of it.
+/// What the configuration file says of the bucket at `url`. Where it is, the URL of a ledger says itself.
+#[cfg(any(feature = "oss", feature = "s3"))]
+fn configured(scheme: Scheme, url: &str) -> Result<Place> {
+    let (store, query) = url.split_once('?').unwrap_or((url, ""));
+    let bucket = store.split_once("://").map_or(store, |(_, bucket)| bucket).trim_end_matches('/');
+    let place = Config::read()?.place(scheme, bucket);
+    Ok(if query.is_empty() { place } else { Place { endpoint: None, region: None, ..place } })
+}
+
+/// The bucket of OSS at `url`, with what flags, environment and configuration say of it.
 #[cfg(feature = "oss")]
 pub(crate) fn open_oss(url: &str, at: &StoreArgs) -> Result<sealift::store::OssStore> {
+    let place = configured(Scheme::Oss, url)?;
     let mut builder: sealift::store::oss::Builder = url.parse()?;
-    if at.profile.is_some() {
-        let message = "--profile is for s3://: for oss://, set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET";
-        return Err(Failure::new(ErrorKind::InvalidInput, message));
-    }
-    if let Some(endpoint) = &at.endpoint {
+    // A region that was given goes before an endpoint that was not.
+    let or_env = |names: &[&str]| if at.region.is_none() { variable(names) } else { None };
+    let is_ledgers = url.contains('?');
+    let endpoint = at.endpoint.clone().or_else(|| or_env(&["OSS_ENDPOINT"]).filter(|_| !is_ledgers));
+    let endpoint = endpoint.or_else(|| place.endpoint.filter(|_| at.region.is_none()));
+    let region =
+        at.region.clone().or_else(|| variable(&["OSS_REGION", "ALIBABA_CLOUD_REGION_ID"]).filter(|_| !is_ledgers));
+    if let Some(endpoint) = endpoint {
         builder = builder.endpoint(endpoint);
     }
-    if let Some(region) = &at.region {
+    if let Some(region) = region.or(place.region) {
         builder = builder.region(region);
     }
-    Ok(builder.sse(at.sse.sse()?).from_env()?.build()?)
+    let in_env = ["OSS_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_ID", "OSSUTIL_PROFILE"];
+    let profile = at.profile.clone().or_else(|| place.profile.filter(|_| variable(&in_env).is_none()));
+    Ok(builder.sse(at.sse.sse()?).from_env_and_files(profile.as_deref())?.build()?)
 }
 
 #[cfg(not(feature = "oss"))]

@@ -30,14 +30,14 @@ pub(crate) struct Remote {
 }
 
 /// The object stores that this program knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scheme {
     Oss,
     S3,
 }
 
 impl Scheme {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Oss => "oss",
             Self::S3 => "s3",
@@ -64,6 +64,10 @@ impl fmt::Display for Remote {
 }
 
 impl Location {
+    pub(crate) fn is_in_oss(&self) -> bool {
+        matches!(self, Self::Remote(remote) if remote.scheme == Scheme::Oss)
+    }
+
     fn from_url(text: &str) -> Option<Result<Self, String>> {
         let (scheme, rest) = text.split_once(':')?;
         let is_scheme = scheme.len() > 1
@@ -162,7 +166,7 @@ fn file_path(rest: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
-fn percent_decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

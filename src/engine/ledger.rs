@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -352,6 +352,10 @@ pub struct UploadEntry {
     pub key: String,
     /// The file it reads. `None` if that was a stream, or is not known.
     pub source: Option<PathBuf>,
+    /// What the store calls it. `None` if the ledger is damaged.
+    pub upload: Option<UploadId>,
+    /// When something was last recorded of it.
+    pub modified: Option<SystemTime>,
     /// Where it stands.
     pub state: UploadState,
 }
@@ -383,12 +387,15 @@ pub fn list_uploads(dir: &Path) -> Result<Vec<UploadEntry>> {
             Err(TryLockError::WouldBlock) => UploadState::Running,
             _ => UploadState::Interrupted,
         };
+        let modified = file.metadata().and_then(|file| file.modified()).ok();
         entries.push(match read_header(&mut file, &path) {
-            Ok((Header { store, key, source, .. }, _)) => {
-                UploadEntry { id, store, key, source: source.map(|source| source.path), state }
+            Ok((Header { store, key, upload, source, .. }, _)) => {
+                let source = source.map(|source| source.path);
+                UploadEntry { id, store, key, source, upload: Some(upload), modified, state }
             }
             Err(_) => {
-                UploadEntry { id, store: String::new(), key: String::new(), source: None, state: UploadState::Damaged }
+                let (store, key, state) = (String::new(), String::new(), UploadState::Damaged);
+                UploadEntry { id, store, key, source: None, upload: None, modified, state }
             }
         });
     }
@@ -396,7 +403,7 @@ pub fn list_uploads(dir: &Path) -> Result<Vec<UploadEntry>> {
 }
 
 /// The header, and its bytes as they are hashed.
-fn read_header(file: &mut File, path: &Path) -> Result<(Header, Vec<u8>)> {
+pub(super) fn read_header(file: &mut File, path: &Path) -> Result<(Header, Vec<u8>)> {
     let refuse = |why: &'static str| {
         Error::new(
             ErrorKind::Ledger,
@@ -424,7 +431,7 @@ fn read_header(file: &mut File, path: &Path) -> Result<(Header, Vec<u8>)> {
 }
 
 /// Ids and paths of the ledgers in `dir`, oldest first.
-fn ledgers(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn ledgers(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let doing = |e| Error::io(format!("listing the upload ledgers in {}", dir.display()), e);
     let entries = match std::fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -448,7 +455,7 @@ pub(crate) fn id_of(object_id: &ObjectId) -> String {
     object_id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
+pub(super) fn lock(file: &File, path: &Path) -> Result<()> {
     file.try_lock().map_err(|e| match e {
         TryLockError::WouldBlock => Error::new(
             ErrorKind::Ledger,
@@ -466,7 +473,7 @@ fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     builder.create(dir)
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         done => done.map_err(|e| Error::io(format!("removing the upload ledger {}", path.display()), e)),

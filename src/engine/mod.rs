@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod abort;
 mod buffers;
 mod control;
 mod driver;
@@ -22,6 +23,7 @@ mod stream;
 mod upload;
 mod workers;
 
+pub use abort::forget_damaged;
 pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
 pub use read::{GetOptions, ReadOptions, Reader, Verified, Written, partial_path};

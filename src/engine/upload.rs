@@ -359,16 +359,6 @@ impl Engine {
         driver.resuming(upload).run(&options.cancel).await
     }
 
-    /// Gives up an interrupted upload: removes its parts from the store and its ledger here. Needs no key.
-    ///
-    /// # Errors
-    /// What the store says; the ledger is kept then.
-    pub async fn abort(&self, pending: PendingUpload, store: &dyn MultipartStore) -> Result<()> {
-        let upload = Upload { key: pending.key()?, id: pending.header().upload.clone() };
-        store.abort(&upload).await?;
-        pending.remove()
-    }
-
     fn config(
         &self,
         store: &Arc<dyn MultipartStore>,

@@ -192,6 +192,7 @@ impl Object {
             etag: self.etag.clone(),
             modified: Some(self.modified),
             properties: self.properties.clone(),
+            encryption: None,
         }
     }
 

@@ -85,6 +85,17 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// Begins a multipart upload. `properties` become the object's at Complete.
     fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>>;
 
+    /// The same, and refused at once with [`ErrorKind::AlreadyExists`] where the store can tell already that `condition` does not hold.
+    /// It is Complete that decides.
+    fn initiate_if<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        properties: &'a Properties,
+        _condition: PutCondition,
+    ) -> BoxFuture<'a, Result<UploadId>> {
+        self.initiate(key, properties)
+    }
+
     /// Stores one part, replacing an earlier attempt at it.
     ///
     /// Segments of a payload that is [produced](Payload::produced) while it is sent hold the sender's memory: send or copy each and drop it
@@ -108,7 +119,7 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>>;
 
-    /// Gives up an upload and frees its parts. An upload that is gone already is a success.
+    /// Gives up an upload and frees its parts, those too that arrive while it does. An upload that is gone already is a success.
     fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>>;
 
     /// The parts an upload has now, ascending by number.
@@ -116,6 +127,14 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
 
     /// The uploads in progress under keys that begin with `prefix`.
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>>;
+
+    /// The same, with when each was begun, where the store tells.
+    fn list_uploads_with_times<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ListedUpload>>> {
+        Box::pin(async move {
+            let uploads = self.list_uploads(prefix).await?;
+            Ok(uploads.into_iter().map(|upload| ListedUpload { upload, begun: None }).collect())
+        })
+    }
 
     /// Stores a whole object in one request.
     fn put_object<'a>(
@@ -169,6 +188,15 @@ pub struct Upload {
     pub key: ObjectKey,
     /// The store's name for it.
     pub id: UploadId,
+}
+
+/// A row of a listing of uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUpload {
+    /// The upload.
+    pub upload: Upload,
+    /// When it was begun, if the store tells.
+    pub begun: Option<SystemTime>,
 }
 
 /// What an object has besides its bytes.
@@ -250,6 +278,20 @@ pub struct ObjectInfo {
     pub modified: Option<SystemTime>,
     /// What was given when it was written.
     pub properties: Properties,
+    /// How the store says that it encrypts the object on its side. `None` if it says nothing.
+    pub encryption: Option<ServerSideEncryption>,
+}
+
+/// Encryption on the store's side, in the store's own words. That is between the store and its disks: whoever may read the object gets its
+/// bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSideEncryption {
+    /// Whose keys: on OSS `AES256`, `KMS` or `SM4`, on S3 `AES256` or `aws:kms`.
+    pub algorithm: String,
+    /// The customer master key (CMK), where it is one of the store's key service.
+    pub key_id: Option<String>,
+    /// The cipher of the data, where OSS encrypts it under a CMK and not with AES-256: `SM4`.
+    pub data_encryption: Option<String>,
 }
 
 /// A row of a listing.

@@ -1,6 +1,7 @@
 //! One file for each group of commands.
 
 mod docs;
+mod doctor;
 mod get;
 mod kms;
 mod objects;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Rewrap(args) => Box::pin(rewrap::rewrap(args, verbose)).await,
         Command::Sse(command) => Box::pin(sse::run(command)).await,
         Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
+        Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
         Command::Kms(command) => kms::run(command),
         Command::Completions(args) => docs::completions(&args),

@@ -3,18 +3,19 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealift::engine::{OnCancel, UploadOptions, Uploaded};
-use sealift::store::PutCondition;
-use sealift::{EncryptionContext, Error, ErrorKind};
+use sealift::store::{MultipartStore, PutCondition};
+use sealift::{EncryptionContext, Error, ErrorKind, ObjectKey};
 use serde::Serialize;
 
 use crate::args::{Checksum, Keys, Output, Put};
 use crate::exit::{Failure, Result};
 use crate::home::Home;
 use crate::interrupt::Interrupts;
-use crate::output::{self, Recipient};
+use crate::output::{self, Encryption, Recipient};
 use crate::url::Location;
 use crate::{keys, source};
 
@@ -52,6 +53,8 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
         ..UploadOptions::default()
     };
     let cancel = options.cancel.clone();
+    let asks_for_encryption = args.sse.algorithm.is_some() || args.url.is_in_oss();
+    let written = asks_for_encryption.then(|| (Arc::clone(&object.store), object.key.clone()));
     let upload = engine.upload(object.store, object.key, source, &recipients, options);
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
     let took = bar.finish();
@@ -65,7 +68,11 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
             failure
         }
     })?;
-    report(&uploaded, args.url.to_string(), took, &args.output)
+    let encryption = match written {
+        Some((store, key)) => encryption(store.as_ref(), &key).await,
+        None => None,
+    };
+    report(&uploaded, args.url.to_string(), took, encryption, &args.output)
 }
 
 pub(crate) fn on_failure(abort: bool) -> OnCancel {
@@ -88,8 +95,26 @@ pub(crate) fn kept(error: Error, kms_keys: &[String], key_files: &[PathBuf]) -> 
     }
 }
 
+/// What the store says of how it encrypts what was just uploaded.
+async fn encryption(store: &dyn MultipartStore, key: &ObjectKey) -> Option<Encryption> {
+    match store.head(key).await {
+        Ok(info) => info.encryption.map(Encryption::from),
+        Err(error) => {
+            // The object is there, whole: this is no reason to fail.
+            tracing::warn!(%error, "the store did not say how it encrypts the object");
+            None
+        }
+    }
+}
+
 /// Tells what was uploaded.
-pub(crate) fn report(uploaded: &Uploaded, url: String, took: Duration, output: &Output) -> Result {
+pub(crate) fn report(
+    uploaded: &Uploaded,
+    url: String,
+    took: Duration,
+    encryption: Option<Encryption>,
+    output: &Output,
+) -> Result {
     let result = Report {
         url,
         object_id: uploaded.object_id.to_string(),
@@ -98,6 +123,7 @@ pub(crate) fn report(uploaded: &Uploaded, url: String, took: Duration, output: &
         sealed_len: uploaded.sealed_len,
         parts: uploaded.parts,
         data_keys: output::recipients(&uploaded.data_keys),
+        encryption,
         seconds: took.as_secs_f64(),
         bytes_per_second: output::rate(uploaded.plain_len, took),
     };
@@ -113,6 +139,9 @@ struct Report<'a> {
     sealed_len: u64,
     parts: u32,
     data_keys: Vec<Recipient>,
+    /// On the store's side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption: Option<Encryption>,
     seconds: f64,
     bytes_per_second: u64,
 }

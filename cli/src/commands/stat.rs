@@ -17,7 +17,7 @@ use crate::args::{Stat, Verify};
 use crate::exit::{Failure, Result};
 use crate::home::Home;
 use crate::interrupt::Interrupts;
-use crate::output::{self, Recipient};
+use crate::output::{self, Encryption, Recipient};
 
 /// What is known of an object. What is sealed is absent where no key opens it.
 #[derive(Serialize)]
@@ -36,6 +36,9 @@ struct Report {
     metadata: BTreeMap<String, String>,
     etag: String,
     modified: Option<String>,
+    /// What the store says of how it encrypts the object on its side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption: Option<Encryption>,
     /// What the store's own tool shows, under its names and in its order; of OSS.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     store: BTreeMap<String, String>,
@@ -103,6 +106,7 @@ impl Report {
             metadata: metadata.iter().filter(|(name, _)| is_own(name)).map(|(k, v)| (k.clone(), v.clone())).collect(),
             etag: info.etag.0.clone(),
             modified: info.modified.map(output::timestamp),
+            encryption: info.encryption.clone().map(Encryption::from),
             store: BTreeMap::new(),
         }
     }
@@ -125,6 +129,9 @@ impl Report {
         lines.extend(self.metadata.iter().map(|(name, value)| ("metadata", pair(name, value))));
         if let Some(modified) = &self.modified {
             lines.push(("modified", modified.clone()));
+        }
+        if let (Some(encryption), true) = (&self.encryption, self.store.is_empty()) {
+            lines.push(("encrypted", format!("by the store, {encryption}")));
         }
         let mut lines: Vec<_> = lines.into_iter().map(|(name, value)| format!("{name:<11}{value}")).collect();
         if !self.store.is_empty() {

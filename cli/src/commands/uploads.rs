@@ -1,4 +1,6 @@
-//! `uploads list`, `resume` and `abort`.
+//! `uploads list`, `resume`, `abort` and `reap`.
+
+mod reap;
 
 use sealift::engine::{PendingUpload, ResumeOptions, UploadEntry, UploadState, list_uploads};
 use sealift::{Error, ErrorKind};
@@ -16,6 +18,7 @@ pub(crate) async fn run(command: Uploads, verbose: u8) -> Result {
         Uploads::List(args) => list(&args),
         Uploads::Resume(args) => resume(args, verbose).await,
         Uploads::Abort(args) => abort(args).await,
+        Uploads::Reap(args) => Box::pin(reap::reap(args)).await,
     }
 }
 
@@ -38,11 +41,7 @@ fn list(args: &UploadsList) -> Result {
 
 impl From<UploadEntry> for Listed {
     fn from(entry: UploadEntry) -> Self {
-        let state = match entry.state {
-            UploadState::Running => "running",
-            UploadState::Interrupted => "interrupted",
-            UploadState::Damaged => "damaged",
-        };
+        let state = state_name(entry.state);
         let url = match entry.state {
             UploadState::Damaged => String::new(),
             _ => store::object_url(&entry.store, &entry.key),
@@ -53,6 +52,14 @@ impl From<UploadEntry> for Listed {
             source: entry.source.map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
             state,
         }
+    }
+}
+
+fn state_name(state: UploadState) -> &'static str {
+    match state {
+        UploadState::Running => "running",
+        UploadState::Interrupted => "interrupted",
+        UploadState::Damaged => "damaged",
     }
 }
 
@@ -91,7 +98,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
         }
         (None, _) => trusted.explain(e),
     })?;
-    put::report(&uploaded, url, took, &args.output)
+    put::report(&uploaded, url, took, None, &args.output)
 }
 
 async fn abort(args: UploadsAbort) -> Result {

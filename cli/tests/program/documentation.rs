@@ -16,6 +16,8 @@ const COMMANDS: &[&[&str]] = &[
     &["uploads", "list"],
     &["uploads", "resume"],
     &["uploads", "abort"],
+    &["uploads", "reap"],
+    &["doctor"],
     &["data-key"],
     &["kms", "create-key"],
     &["kms", "describe-key"],
@@ -105,6 +107,8 @@ fn help_names_every_flag() {
         (&["verify"], &["--against"]),
         (&["cp"], &["--if-not-exists"]),
         (&["rewrap"], &rewrap),
+        (&["uploads", "reap"], &["--older-than", "--dry-run", "--json", "[URL]"]),
+        (&["doctor"], &["--profile", "--kms-key", "--key-file", "--json", "[URL]"]),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
         (&["kms", "create-key"], &["--origin", "--description", "--tag", "--json"]),
         (&["kms", "schedule-key-deletion"], &["--days", "7 to 30", "--json"]),
@@ -136,6 +140,7 @@ fn documents_name_commands_that_exist() {
         include_str!("../../../docs/byok.md"),
         include_str!("../../../docs/keys.md"),
         include_str!("../../../docs/rotation.md"),
+        include_str!("../../../docs/configuration.md"),
     ] {
         for rest in text.split("sealift ").skip(1) {
             let words = |c: char| !(c.is_ascii_lowercase() || c == '-' || c == ' ');

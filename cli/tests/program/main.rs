@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)] // A test that panics has failed, as it should.
 
 mod bad_input;
+mod config;
 mod contracts;
+mod doctor;
 mod documentation;
 mod interrupted;
 mod key_store;
@@ -21,6 +23,7 @@ mod oss_server;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/proxy.rs"]
 mod proxy;
+mod reap;
 mod rewrap;
 #[cfg(feature = "s3")]
 #[allow(dead_code, unreachable_pub, reason = "other tests use the rest of it")]

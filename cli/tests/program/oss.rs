@@ -1,29 +1,43 @@
 //! `oss://` on a server in memory.
 
+use std::process::Command;
+
 use crate::oss_server::{BUCKET, OssServer, REGION};
 use crate::support::{Run, Sandbox};
 
-struct World {
-    sandbox: Sandbox,
-    server: OssServer,
+/// A sandbox whose environment names the account of a server.
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) server: OssServer,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { sandbox: Sandbox::new(), server: OssServer::start() }
     }
 
-    fn run(&self, args: &[&str]) -> Run {
-        let account = &self.server.state.account;
+    /// With nothing of the environment about OSS, and a home of its own.
+    pub(crate) fn bare(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("OSS_") || name.starts_with("ALIBABA_CLOUD_")) {
                 command.env_remove(name);
             }
         }
+        command.env_remove("OSSUTIL_CONFIG_FILE").env_remove("OSSUTIL_PROFILE").env("HOME", self.sandbox.path("."));
+        command
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let account = &self.server.state.account;
+        let mut command = self.bare(args);
         command.env("OSS_ACCESS_KEY_ID", &account.id).env("OSS_ACCESS_KEY_SECRET", &account.secret);
         command.env("OSS_ENDPOINT", self.server.endpoint()).env("OSS_REGION", REGION);
-        Run::of(&mut command)
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        Run::of(&mut self.command(args))
     }
 }
 
@@ -49,6 +63,8 @@ fn put_get_cat_ls_stat_cp_mv_rm() {
     ];
     let report = world.run(&put).expect(0).json();
     assert_eq!(report["url"], url.as_str());
+    // As the server tells it, not as it was asked for.
+    assert_eq!(report["encryption"], serde_json::json!({ "algorithm": "KMS", "key_id": "a-cmk" }));
     let object = world.server.object("a dir/ü+1%25.bin");
     assert_eq!((object.sse[0].1.as_str(), object.sse[1].1.as_str(), object.tags.len()), ("KMS", "a-cmk", 1));
     world.run(&["get", &url, "back"]).expect(0);

@@ -32,7 +32,7 @@ impl World {
     }
 
     /// With nothing of the environment about AWS.
-    fn bare(&self, args: &[&str]) -> Command {
+    pub(crate) fn bare(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {

@@ -38,7 +38,8 @@ impl Body {
                 None => continue,
             };
             let etag = etag(&stat, &head, &properties)?;
-            let info = ObjectInfo { len: stat.len(), etag, modified: stat.modified().ok(), properties };
+            let info =
+                ObjectInfo { len: stat.len(), etag, modified: stat.modified().ok(), properties, encryption: None };
             return Ok(Self { file, head, info });
         }
         let message = format!("{} is being replaced all the time", place.body().display());

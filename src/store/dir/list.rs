@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::layout::{FOLDER, Place, Staging, cannot, is_upload_id};
 use super::staging;
 use crate::error::Result;
-use crate::store::{ListedObject, Upload};
+use crate::store::{ListedObject, ListedUpload, Upload};
 use crate::types::{ObjectKey, UploadId};
 
 /// Something a walk comes across.
@@ -54,7 +54,7 @@ pub(super) fn entries(root: &Path, dir: &str, prefix: &str) -> Result<Vec<Entry>
 }
 
 /// The uploads in progress under keys that begin with `prefix`, ascending by key.
-pub(super) fn uploads(root: &Path, prefix: &str) -> Result<Vec<Upload>> {
+pub(super) fn uploads(root: &Path, prefix: &str) -> Result<Vec<ListedUpload>> {
     let mut uploads = Vec::new();
     let mut dirs = vec![String::new()];
     while let Some(dir) = dirs.pop() {
@@ -64,7 +64,8 @@ pub(super) fn uploads(root: &Path, prefix: &str) -> Result<Vec<Upload>> {
                 && let Ok(key) = ObjectKey::try_from(format!("{dir}{name}"))
                 && key.as_str().starts_with(prefix)
             {
-                uploads.push(Upload { key, id: UploadId(id) });
+                let begun = fs::metadata(Staging(folder.join(&id)).description()).and_then(|file| file.modified()).ok();
+                uploads.push(ListedUpload { upload: Upload { key, id: UploadId(id) }, begun });
             }
         }
         for (name, _) in names(&root.join(&dir))?.into_iter().filter(|(name, is_dir)| *is_dir && name != FOLDER) {
@@ -74,7 +75,9 @@ pub(super) fn uploads(root: &Path, prefix: &str) -> Result<Vec<Upload>> {
             }
         }
     }
-    uploads.sort_unstable_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
+    uploads.sort_unstable_by(|ListedUpload { upload: a, .. }, ListedUpload { upload: b, .. }| {
+        (&a.key, &a.id).cmp(&(&b.key, &b.id))
+    });
     Ok(uploads)
 }
 

@@ -20,8 +20,8 @@ use self::list::Entry;
 use self::staging::{PartFile, PartTurn};
 use super::direct::{DirectStore, PartSink, Written};
 use super::{
-    CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
-    PutPart, StoredPart, Upload,
+    CompletedPart, GetObject, Limits, ListedObject, ListedUpload, MultipartStore, ObjectInfo, Payload, Properties,
+    PutCondition, PutPart, StoredPart, Upload,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
@@ -237,6 +237,13 @@ impl MultipartStore for DirStore {
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        Box::pin(async move {
+            let listed = self.list_uploads_with_times(prefix).await?;
+            Ok(listed.into_iter().map(|listed| listed.upload).collect())
+        })
+    }
+
+    fn list_uploads_with_times<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ListedUpload>>> {
         let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
         blocking(move || list::uploads(&root, &prefix)).boxed()
     }

@@ -7,6 +7,7 @@ use super::client::{Client, Clock};
 use super::copy::COPY_LIMIT;
 use super::encoding::{percent_decode, percent_encode};
 use super::endpoint::{Endpoint, check_bucket};
+use super::files::{Files, Settings};
 use super::{Credentials, OssStore, SignatureVersion, Sse};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -79,6 +80,40 @@ impl Builder {
             self.region = variable("OSS_REGION").or_else(|| variable("ALIBABA_CLOUD_REGION_ID"));
         }
         Ok(self)
+    }
+
+    /// Takes what was not given yet from the environment, as [`from_env`](Self::from_env), and then from the files of Alibaba Cloud's
+    /// own tools: `~/.ossutilconfig` (or `OSSUTIL_CONFIG_FILE`), and if that has nothing, `~/.aliyun/config.json`.
+    ///
+    /// `profile` is a profile in one of them, whose credentials go before the environment's, because it was named. Without it, it is
+    /// the one that the tools take. Of their ways to credentials, access keys and STS tokens are known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if credentials are neither given nor there, or there is no such profile.
+    pub fn from_env_and_files(self, profile: Option<&str>) -> Result<Self> {
+        self.from_files(profile, &Files::of_user())
+    }
+
+    fn from_files(mut self, profile: Option<&str>, files: &Files) -> Result<Self> {
+        let in_env = if profile.is_some() { None } else { Credentials::in_env() };
+        let is_complete = self.credentials.is_some() || in_env.is_some();
+        let found = match files.settings(profile, &self.bucket) {
+            // Nobody asked for them.
+            Err(_) if is_complete && profile.is_none() => Settings::default(),
+            found => found?,
+        };
+        if self.credentials.is_none() {
+            self.credentials = in_env.or(found.credentials);
+        }
+        if self.credentials.is_none() {
+            return Err(Credentials::missing());
+        }
+        let mut builder = self.from_env()?;
+        if builder.endpoint.is_none() && builder.region.is_none() {
+            builder.endpoint = found.endpoint;
+        }
+        builder.region = builder.region.or(found.region);
+        Ok(builder)
     }
 
     /// The server-side encryption of everything that is written.

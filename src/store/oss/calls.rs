@@ -1,5 +1,7 @@
 //! OSS's calls, one method each: what the trait's methods do, with all that the answers tell.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::ready;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
@@ -11,14 +13,17 @@ use super::errors::{ErrorCode, checksum_differs};
 use super::incoming::{content_range, incoming};
 use super::properties::{ascii, info, object_headers};
 use super::{OssStore, xml};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::{
-    CompletedPart, GetObject, ListedObject, ObjectInfo, Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
+    CompletedPart, GetObject, ListedObject, ListedUpload, ObjectInfo, Payload, Properties, PutCondition, PutPart,
+    StoredPart, Upload,
 };
 use crate::types::{ByteRange, ETag, ObjectKey, UploadId};
 
 /// Beyond any object, and far enough from the largest integer that no server overflows.
 const FAR: u64 = 1 << 62;
+/// How often an abort is repeated while parts go on arriving, before it is left to whoever retries.
+const ABORTS: u32 = 4;
 
 /// [`MultipartStore`](crate::store::MultipartStore)'s methods under OSS's names for them, with the answers' headers.
 impl OssStore {
@@ -31,7 +36,21 @@ impl OssStore {
         key: &ObjectKey,
         properties: &Properties,
     ) -> Result<Answer<UploadId>> {
-        let headers = object_headers(properties, self.sse.as_ref())?;
+        self.initiate_multipart_upload_if(key, properties, PutCondition::None).await
+    }
+
+    /// The same under a condition: OSS refuses here already what it would refuse at Complete.
+    ///
+    /// # Errors
+    /// As there, and [`ErrorKind::AlreadyExists`].
+    pub async fn initiate_multipart_upload_if(
+        &self,
+        key: &ObjectKey,
+        properties: &Properties,
+        condition: PutCondition,
+    ) -> Result<Answer<UploadId>> {
+        let mut headers = object_headers(properties, self.sse.as_ref())?;
+        forbid_overwrite(&mut headers, condition);
         let answer = self.initiate_with(key, headers).await?;
         if let Some(sse) = &self.sse
             && let Err(error) = sse.confirm(answer.encryption().as_ref())
@@ -122,7 +141,7 @@ impl OssStore {
         }
     }
 
-    /// AbortMultipartUpload: [`abort`](crate::store::MultipartStore::abort).
+    /// AbortMultipartUpload, once. [`abort`](crate::store::MultipartStore::abort) repeats it until no part is left.
     ///
     /// # Errors
     /// As there.
@@ -137,6 +156,26 @@ impl OssStore {
                 Ok(())
             }
         }
+    }
+
+    /// AbortMultipartUpload until ListParts shows nothing.
+    pub(super) async fn abort_all_parts(&self, upload: &Upload) -> Result<()> {
+        let mut pause = Duration::from_millis(100);
+        for _ in 0..ABORTS {
+            self.abort_multipart_upload(upload).await?;
+            match self.all_parts(upload).await {
+                Ok(parts) if parts.is_empty() => return Ok(()),
+                Ok(_) => tokio::time::sleep(pause).await,
+                // Gone; or whoever may abort may not list, and then nobody can look.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            pause *= 2;
+        }
+        let message = format!("giving up the upload of {}: parts are still arriving", upload.key);
+        Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
     }
 
     /// ListParts, all pages: [`list_parts`](crate::store::MultipartStore::list_parts).
@@ -170,7 +209,7 @@ impl OssStore {
     }
 
     /// ListMultipartUploads, all pages: [`list_uploads`](crate::store::MultipartStore::list_uploads).
-    pub(super) async fn all_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
+    pub(super) async fn all_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
         let mut uploads = Vec::new();
         let mut marker: Option<xml::UploadMarker> = None;
         loop {
@@ -180,7 +219,7 @@ impl OssStore {
                 call.query.extend([("key-marker", key.as_str()), ("upload-id-marker", id.as_str())]);
             }
             let page = self.client.xml(&call, &Bytes::new(), xml::parse_uploads).await?.value;
-            uploads.extend(page.items.into_iter().filter(|upload| upload.key.as_str().starts_with(prefix)));
+            uploads.extend(page.items.into_iter().filter(|listed| listed.upload.key.as_str().starts_with(prefix)));
             match page.next {
                 None => return Ok(uploads),
                 Some(next) if marker.as_ref() < Some(&next) => marker = Some(next),

@@ -14,10 +14,9 @@ use super::encoding::{key_path, parse_http_date, percent_encode};
 use super::endpoint::Endpoint;
 use super::errors::{ErrorCode, ServiceError, checksum_differs, timed_out, transport};
 use super::sign::{SignatureVersion, Signed};
-use super::sse::ServerSideEncryption;
 use super::xml::{self, Parsed};
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::store::Payload;
+use crate::store::{Payload, ServerSideEncryption};
 use crate::types::{ETag, ObjectKey};
 
 /// The most bytes of an answer in XML: a page of 1,000 keys of 1,024 bytes, each byte encoded as three, has about 4 MiB.
@@ -206,6 +205,7 @@ impl Client {
         let request = self.request(call, body, length)?;
         let response = async { self.http.execute(request).await.map_err(|e| transport(&call.doing, e)) };
         let response = self.in_time(call, length, response).await?;
+        self.clock.see(response.headers());
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -280,22 +280,46 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// This machine's clock, and by how many seconds OSS's is ahead of it.
-#[derive(Debug, Default)]
-pub(super) struct Clock(AtomicI64);
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// What requests are dated by.
+    correction: AtomicI64,
+    /// What the last answer told.
+    seen: AtomicI64,
+}
+
+/// Before any answer told a time.
+const UNKNOWN: i64 = i64::MIN;
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { correction: AtomicI64::new(0), seen: AtomicI64::new(UNKNOWN) }
+    }
+}
 
 impl Clock {
+    /// By how much OSS's clock is ahead of this machine's, if that is known.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        Some(self.seen.load(Relaxed)).filter(|ahead| *ahead != UNKNOWN)
+    }
+
+    /// Looks at the date of an answer.
+    fn see(&self, headers: &HeaderMap) -> Option<i64> {
+        let server = headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?))?;
+        let ahead = (server - OffsetDateTime::now_utc()).whole_seconds();
+        self.seen.store(ahead, Relaxed);
+        Some(ahead)
+    }
+
     fn now(&self) -> OffsetDateTime {
         let now = OffsetDateTime::now_utc();
-        now.checked_add(time::Duration::seconds(self.0.load(Relaxed))).unwrap_or(now)
+        now.checked_add(time::Duration::seconds(self.correction.load(Relaxed))).unwrap_or(now)
     }
 
     /// Takes OSS's time from an answer that refused ours. Whether that makes a difference.
     fn correct(&self, headers: &HeaderMap) -> bool {
-        let Some(server) = headers.get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?)) else {
-            return false;
-        };
-        let ahead = (server - OffsetDateTime::now_utc()).whole_seconds();
-        let before = self.0.swap(ahead, Relaxed);
+        let Some(ahead) = self.see(headers) else { return false };
+        let before = self.correction.swap(ahead, Relaxed);
         // Another request may have corrected it since ours was signed.
         ahead.abs_diff(before) > 1 || ahead.abs() > SKEW_ALLOWED
     }

@@ -16,10 +16,10 @@ use super::calls::forbid_overwrite;
 use super::client::{Answer, Call};
 use super::errors::checksum_differs;
 use super::properties::{META, ascii, metadata_headers, tagging};
-use super::sse::{ServerSideEncryption, Sse};
+use super::sse::Sse;
 use super::{OssStore, encoding, xml};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{CompletedPart, ObjectInfo, PutCondition, Upload};
+use crate::store::{CompletedPart, ObjectInfo, PutCondition, ServerSideEncryption, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber};
 
 /// The largest object that one request copies while its encryption changes.

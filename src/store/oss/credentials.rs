@@ -1,5 +1,6 @@
 //! Who signs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use zeroize::Zeroizing;
@@ -20,6 +21,7 @@ pub struct Credentials {
     id: String,
     secret: Zeroizing<String>,
     token: Option<Zeroizing<String>>,
+    source: Cow<'static, str>,
 }
 
 /// Names of the variables that hold id, secret and token: those of the OSS tools first, then those of all of Alibaba Cloud's.
@@ -33,7 +35,17 @@ impl Credentials {
     #[must_use]
     pub fn new(id: impl Into<String>, secret: impl Into<String>, token: Option<&str>) -> Self {
         let token = token.map(|token| Zeroizing::new(token.to_owned()));
-        Self { id: id.into(), secret: Zeroizing::new(secret.into()), token }
+        Self { id: id.into(), secret: Zeroizing::new(secret.into()), token, source: "what was given".into() }
+    }
+
+    /// Where they were found, for people.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(super) fn from_source(self, source: String) -> Self {
+        Self { source: source.into(), ..self }
     }
 
     /// The access key in the environment: `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and `OSS_SESSION_TOKEN`, as ossutil and the OSS
@@ -43,22 +55,31 @@ impl Credentials {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if neither an id with its secret is there.
     pub fn from_env() -> Result<Self> {
+        Self::in_env().ok_or_else(Self::missing)
+    }
+
+    pub(super) fn in_env() -> Option<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
-        for [id, secret, token] in VARIABLES {
-            if let (Some(id), Some(secret)) = (variable(id), variable(secret)) {
+        for [id_variable, secret, token] in VARIABLES {
+            if let (Some(id), Some(secret)) = (variable(id_variable), variable(secret)) {
                 let (secret, token) = (Zeroizing::new(secret), variable(token).map(Zeroizing::new));
-                return Ok(Self { id, secret, token });
+                let source = Cow::Owned(format!("the environment ({id_variable})"));
+                return Some(Self { id, secret, token, source });
             }
         }
-        Err(Error::new(
+        None
+    }
+
+    pub(super) fn missing() -> Error {
+        Error::new(
             ErrorKind::InvalidInput,
             "no credentials for OSS: set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET (with OSS_SESSION_TOKEN for temporary ones), \
-             or ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET",
-        ))
+             or ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or run `ossutil config` or `aliyun configure`",
+        )
     }
 
     pub(super) fn id(&self) -> &str {
@@ -86,7 +107,7 @@ mod tests {
 
     fn found(variables: &[(&str, &str)]) -> Option<(String, Option<String>)> {
         let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
-        let credentials = Credentials::from_variables(variable).ok()?;
+        let credentials = Credentials::from_variables(variable)?;
         Some((credentials.id().to_owned(), credentials.token().map(str::to_owned)))
     }
 

@@ -13,6 +13,7 @@ mod credentials;
 mod encoding;
 mod endpoint;
 mod errors;
+mod files;
 mod incoming;
 mod properties;
 mod sign;
@@ -26,18 +27,19 @@ use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{BoxStream, StreamExt as _};
 
 use super::{
-    CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
-    PutPart, StoredPart, Upload,
+    CompletedPart, GetObject, Limits, ListedObject, ListedUpload, MultipartStore, ObjectInfo, Payload, Properties,
+    PutCondition, PutPart, StoredPart, Upload,
 };
 use crate::error::Result;
 use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 
+pub use super::ServerSideEncryption;
 pub use builder::Builder;
 pub use client::Answer;
 pub use credentials::Credentials;
 pub use errors::{ErrorCode, ServiceError};
 pub use sign::SignatureVersion;
-pub use sse::{ServerSideEncryption, Sse, SseAlgorithm, SseDataEncryption};
+pub use sse::{Sse, SseAlgorithm, SseDataEncryption};
 
 /// What OSS allows. User metadata may have 8 KiB there; a sealed object's has less everywhere.
 const LIMITS: Limits = Limits {
@@ -87,6 +89,19 @@ impl OssStore {
         Builder::new(bucket.into())
     }
 
+    /// Where the credentials were found, for people.
+    #[must_use]
+    pub fn credentials_source(&self) -> &str {
+        self.client.credentials.source()
+    }
+
+    /// By how many seconds OSS's clock was ahead of this machine's in its last answer; negative where it was behind. `None` if none has
+    /// come yet that told the time.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.client.clock.ahead()
+    }
+
     /// The server-side encryption of what this store writes.
     #[must_use]
     pub fn sse(&self) -> Option<&Sse> {
@@ -121,6 +136,16 @@ impl MultipartStore for OssStore {
         async move { Ok(self.initiate_multipart_upload(key, properties).await?.value) }.boxed()
     }
 
+    /// With `IfNotExists`, OSS is told `x-oss-forbid-overwrite` here, and again at Complete.
+    fn initiate_if<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<UploadId>> {
+        async move { Ok(self.initiate_multipart_upload_if(key, properties, condition).await?.value) }.boxed()
+    }
+
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
         async move { Ok(self.upload_part(upload, part).await?.value) }.boxed()
     }
@@ -134,8 +159,10 @@ impl MultipartStore for OssStore {
         async move { Ok(self.complete_multipart_upload(upload, parts, condition).await?.value) }.boxed()
     }
 
+    /// Gives up an upload and frees its parts; repeated until OSS lists none, because one that was arriving is kept.
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/abortmultipartupload>
     fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
-        self.abort_multipart_upload(upload).boxed()
+        self.abort_all_parts(upload).boxed()
     }
 
     fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
@@ -143,6 +170,10 @@ impl MultipartStore for OssStore {
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        async move { Ok(self.all_uploads(prefix).await?.into_iter().map(|listed| listed.upload).collect()) }.boxed()
+    }
+
+    fn list_uploads_with_times<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ListedUpload>>> {
         self.all_uploads(prefix).boxed()
     }
 

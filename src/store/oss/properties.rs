@@ -8,7 +8,7 @@ use super::encoding::percent_encode;
 use super::sse::Sse;
 use super::{encoding, xml};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{ObjectInfo, Properties};
+use crate::store::{ObjectInfo, Properties, ServerSideEncryption};
 
 /// What goes before the names of user metadata.
 pub(super) const META: &str = "x-oss-meta-";
@@ -101,6 +101,7 @@ pub(super) fn info(headers: &HeaderMap, len: u64) -> Result<ObjectInfo> {
         etag,
         modified,
         properties: Properties { metadata, content_type, storage_class, ..Properties::default() },
+        encryption: ServerSideEncryption::of(headers),
     })
 }
 

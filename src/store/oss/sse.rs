@@ -6,6 +6,7 @@ use std::str::FromStr;
 use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ServerSideEncryption;
 
 const ALGORITHM: &str = "x-oss-server-side-encryption";
 const KEY_ID: &str = "x-oss-server-side-encryption-key-id";
@@ -121,18 +122,6 @@ impl Sse {
             ),
         ))
     }
-}
-
-/// The server-side encryption that an answer of OSS tells of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerSideEncryption {
-    /// `AES256`, `KMS` or `SM4`.
-    pub algorithm: String,
-    /// The CMK, where it is KMS.
-    pub key_id: Option<String>,
-    /// The cipher of the data where it is KMS and not AES-256: `SM4`.
-    pub data_encryption: Option<String>,
 }
 
 impl ServerSideEncryption {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::encoding::{parse_xml_date, percent_decode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{CompletedPart, ListedObject, StoredPart, Upload};
+use crate::store::{CompletedPart, ListedObject, ListedUpload, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 
 /// An answer that is what was expected, or the error that came in its place.
@@ -135,12 +135,14 @@ pub(super) fn parse_parts(bytes: &[u8]) -> Result<Parsed<Page<ListedPart, u32>>>
 /// The next page begins after this key and upload id.
 pub(super) type UploadMarker = (String, String);
 
-pub(super) fn parse_uploads(bytes: &[u8]) -> Result<Parsed<Page<Upload, UploadMarker>>> {
+pub(super) fn parse_uploads(bytes: &[u8]) -> Result<Parsed<Page<ListedUpload, UploadMarker>>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Listed {
         key: String,
         upload_id: String,
+        #[serde(default)]
+        initiated: String,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -158,7 +160,10 @@ pub(super) fn parse_uploads(bytes: &[u8]) -> Result<Parsed<Page<Upload, UploadMa
     parse(bytes, "ListMultipartUploadsResult", |answer: Answer| {
         let decode = |text: String| decoded(&answer.encoding_type, text);
         let next = next(answer.is_truncated, answer.next_key_marker)?.map(decode).transpose()?;
-        let upload = |listed: Listed| Ok(Upload { key: key(decode(listed.key)?)?, id: UploadId(listed.upload_id) });
+        let upload = |listed: Listed| {
+            let upload = Upload { key: key(decode(listed.key)?)?, id: UploadId(listed.upload_id) };
+            Ok(ListedUpload { upload, begun: parse_xml_date(&listed.initiated) })
+        };
         Ok(Page {
             next: next.map(|key| (key, answer.next_upload_id_marker.clone())),
             items: answer.uploads.into_iter().map(upload).collect::<Result<_>>()?,
@@ -374,7 +379,7 @@ mod tests {
             <NextUploadIdMarker>9</NextUploadIdMarker><IsTruncated>true</IsTruncated>\
             <Upload><Key>a%20b</Key><UploadId>9</UploadId></Upload></ListMultipartUploadsResult>";
         let page = answer(parse_uploads(xml));
-        assert_eq!((page.next, page.items[0].key.as_str()), (Some(("a b".into(), "9".into())), "a b"));
+        assert_eq!((page.next, page.items[0].upload.key.as_str()), (Some(("a b".into(), "9".into())), "a b"));
     }
 
     #[test]

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::meta::region::{ProvideRegion as _, RegionProviderChain};
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Credentials, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+    Credentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedInterceptor,
+    StalledStreamProtectionConfig,
 };
 use aws_types::service_config::ServiceConfigKey;
 
 use super::encoding::{percent_decode, percent_encode};
+use super::watch::Watch;
 use super::{MAX_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -112,7 +115,7 @@ impl S3Builder {
         self
     }
 
-    /// The profile of `~/.aws/config` and `~/.aws/credentials`.
+    /// The profile of `~/.aws/config` and `~/.aws/credentials`. Its credentials go before those in the environment.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profile = Some(name.into());
         self
@@ -181,7 +184,12 @@ impl S3Builder {
         }
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(profile) = &self.profile {
-            loader = loader.profile_name(profile);
+            // Before credentials in the environment, as with AWS's own `--profile`: it was named, they may be leftovers.
+            // Where a role has to be assumed, that is asked for in the profile's region.
+            let region = ProfileFileRegionProvider::builder().profile_name(profile).build().region().await;
+            let config = ProviderConfig::default().with_region(region.or_else(|| self.region.clone().map(Region::new)));
+            let named = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(named);
         }
         if let Some(credentials) = &self.credentials {
             loader = loader.credentials_provider(credentials.clone());
@@ -211,6 +219,8 @@ impl S3Builder {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         config.set_endpoint_url(endpoint.clone());
+        let watch = Watch::default();
+        config.push_interceptor(SharedInterceptor::new(watch.clone()));
         let url = Url { endpoint: endpoint.as_deref(), region: &region, builder: &self }.to_string();
         Ok(S3Store {
             client: aws_sdk_s3::Client::from_conf(config.build()),
@@ -219,6 +229,8 @@ impl S3Builder {
             checksum: self.checksum,
             patience: self.patience,
             copy_in_one: self.copy_in_one,
+            credentials: sdk.credentials_provider(),
+            watch,
         })
     }
 

@@ -8,11 +8,13 @@ mod errors;
 mod objects;
 mod properties;
 mod uploads;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -20,8 +22,8 @@ use futures::stream::BoxStream;
 use self::config::Patience;
 use self::errors::Request;
 use super::{
-    CompletedPart, GetObject, Limits, ListedObject, MultipartStore, ObjectInfo, Payload, Properties, PutCondition,
-    PutPart, StoredPart, Upload,
+    CompletedPart, GetObject, Limits, ListedObject, ListedUpload, MultipartStore, ObjectInfo, Payload, Properties,
+    PutCondition, PutPart, StoredPart, Upload,
 };
 use crate::error::{Error, Result};
 use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
@@ -76,6 +78,8 @@ pub struct S3Store {
     patience: Patience,
     /// Up to this length, an object is copied in one request.
     copy_in_one: u64,
+    credentials: Option<SharedCredentialsProvider>,
+    watch: watch::Watch,
 }
 
 impl fmt::Debug for S3Store {
@@ -171,6 +175,13 @@ impl MultipartStore for S3Store {
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
+        Box::pin(async move {
+            let listed = uploads::list_uploads(self, prefix).await?;
+            Ok(listed.into_iter().map(|listed| listed.upload).collect())
+        })
+    }
+
+    fn list_uploads_with_times<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ListedUpload>>> {
         Box::pin(uploads::list_uploads(self, prefix))
     }
 

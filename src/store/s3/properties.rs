@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::StorageClass;
+use aws_sdk_s3::types::{ServerSideEncryption as SdkEncryption, StorageClass};
 
 use super::encoding::{etag, percent_encode};
 use super::errors::Request;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{ObjectInfo, Properties};
+use crate::store::{ObjectInfo, Properties, ServerSideEncryption};
 
 /// User metadata may have this many bytes, names and values together.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -102,6 +102,7 @@ pub(super) fn of_head(request: &Request, head: &HeadObjectOutput) -> Result<Obje
         etag: etag(head.e_tag().ok_or_else(|| request.lacks("ETag"))?),
         modified: head.last_modified().and_then(modified),
         properties: properties(head.metadata(), head.content_type(), head.storage_class()),
+        encryption: encryption(head.server_side_encryption(), head.ssekms_key_id()),
     })
 }
 
@@ -115,6 +116,7 @@ pub(super) fn of_get(request: &Request, got: &GetObjectOutput, len: u64) -> Resu
         etag: etag(got.e_tag().ok_or_else(|| request.lacks("ETag"))?),
         modified: got.last_modified().and_then(modified),
         properties: properties(got.metadata(), got.content_type(), got.storage_class()),
+        encryption: encryption(got.server_side_encryption(), got.ssekms_key_id()),
     })
 }
 
@@ -136,6 +138,11 @@ fn properties(
         storage_class: class.map(StorageClass::as_str).filter(|class| *class != "STANDARD").map(str::to_owned),
         tags: BTreeMap::new(),
     }
+}
+
+fn encryption(algorithm: Option<&SdkEncryption>, key_id: Option<&str>) -> Option<ServerSideEncryption> {
+    let (algorithm, key_id) = (algorithm?.as_str().to_owned(), key_id.map(str::to_owned));
+    Some(ServerSideEncryption { algorithm, key_id, data_encryption: None })
 }
 
 pub(super) fn modified(date: &DateTime) -> Option<SystemTime> {

@@ -14,7 +14,7 @@ use super::objects::{check_absent, content_length};
 use super::properties::{Headers, modified};
 use super::{MAX_PART, MIN_PART, S3Checksum, S3Store, listed_key};
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::store::{CompletedPart, Payload, Properties, PutCondition, PutPart, StoredPart, Upload};
+use crate::store::{CompletedPart, ListedUpload, Payload, Properties, PutCondition, PutPart, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 
 /// How often an abort is repeated while parts go on arriving, before it is left to whoever retries.
@@ -282,7 +282,7 @@ async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> 
     Ok(parts)
 }
 
-pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<Upload>> {
+pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<ListedUpload>> {
     let request = Request::new(format!("list the uploads in s3://{}/{prefix}", store.bucket));
     let mut uploads = Vec::new();
     let mut marker: (Option<String>, Option<String>) = (None, None);
@@ -292,12 +292,13 @@ pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<Up
             list.set_key_marker(marker.0.clone()).set_upload_id_marker(marker.1.clone()).send()
         };
         let page = store.send(&request, store.patience.request, list).await?;
-        for upload in page.uploads() {
-            let key = listed_key(&request, upload.key())?;
-            let id = upload.upload_id().ok_or_else(|| request.lacks("upload id"))?;
+        for listed in page.uploads() {
+            let key = listed_key(&request, listed.key())?;
+            let id = listed.upload_id().ok_or_else(|| request.lacks("upload id"))?;
             // Some stores list more than was asked for.
             if key.as_str().starts_with(prefix) {
-                uploads.push(Upload { key, id: UploadId(id.to_owned()) });
+                let upload = Upload { key, id: UploadId(id.to_owned()) };
+                uploads.push(ListedUpload { upload, begun: listed.initiated().and_then(modified) });
             }
         }
         if page.is_truncated() != Some(true) {
@@ -310,7 +311,9 @@ pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<Up
         }
         marker = next;
     }
-    uploads.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
+    uploads.sort_by(|ListedUpload { upload: a, .. }, ListedUpload { upload: b, .. }| {
+        (&a.key, &a.id).cmp(&(&b.key, &b.id))
+    });
     Ok(uploads)
 }
 
