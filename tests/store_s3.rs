@@ -195,6 +195,9 @@ async fn replaced_metadata_keeps_the_store_s_own_encryption() {
             assert_eq!(before.0.as_deref(), Some(algorithm.as_str()));
             assert!(key_id.is_none_or(|id| before.1.as_deref().is_some_and(|found| found.ends_with(id))), "{before:?}");
 
+            let told = store.head(&name).await.unwrap().encryption.unwrap();
+            assert_eq!((Some(told.algorithm), told.key_id), before);
+
             let etag = store.head(&name).await.unwrap().etag;
             let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
             store.replace_metadata(&name, &new, &etag).await.unwrap();
@@ -563,6 +566,19 @@ async fn answers_that_contradict_the_request_are_refused() {
     let got = store(&proxy.url()).await.get(&key("k"), None, None).await.unwrap();
     let error: Error = got.body.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.retry(), sealift::Retry::Yes, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_are_listed_with_when_they_were_begun() {
+    for server in [seaweedfs(), moto()] {
+        let store = store(&server.url()).await;
+        let upload = begin(&store, "begun").await;
+        let listed = store.list_uploads_with_times("beg").await.unwrap().remove(0);
+        assert_eq!(listed.upload, upload);
+        // moto says 2010 of each.
+        assert!(listed.begun.is_some_and(|begun| begun < std::time::SystemTime::now() + Duration::from_secs(60)));
+        store.abort(&upload).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,13 +109,14 @@ mod s3 {
         sandbox.write("home/config.toml", ours.as_bytes());
         assert!(cat(&[], unchanged, "").expect(0).bytes() == plain);
         // Of another bucket it says something else.
-        Run::of(&mut world.bare(&["cat", "s3://other/o"])).expect_error(7, "connection");
+        Run::of(&mut world.bare(&["ls", "s3://other"])).expect_error(7, "connection");
 
         // The environment before that, and flags before the environment.
         let in_env: fn(&mut std::process::Command, &str) = |command, url| {
             command.env("AWS_ENDPOINT_URL", url);
         };
-        cat(&[], in_env, nowhere).expect_error(7, "connection");
+        let mut ls = world.bare(&["ls", "s3://bucket"]);
+        Run::of(ls.env("AWS_ENDPOINT_URL", nowhere)).expect_error(7, "connection");
         assert!(cat(&["--endpoint", &url], in_env, nowhere).expect(0).bytes() == plain);
     }
 
@@ -164,7 +165,7 @@ mod oss {
         let old =
             format!("[Credentials]\nlanguage=EN\naccessKeyID={id}\naccessKeySecret={secret}\nendpoint={endpoint}\n");
         sandbox.write(".ossutilconfig", old.as_bytes());
-        cat(&["--region", REGION]).expect(0);
+        cat(&["--region", REGION, "--endpoint", &endpoint]).expect(0);
         // Version 2, with profiles.
         let new = format!(
             "[default]\naccessKeyId=nobody\naccessKeySecret=hush\nregion={REGION}\nendpoint={endpoint}\n\

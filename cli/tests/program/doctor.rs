@@ -179,6 +179,8 @@ mod s3 {
     #[test]
     fn what_may_not_be_done_is_named() {
         let world = World::new();
+        world.sandbox.write("src", b"plain");
+        world.run(&["put", "src", "s3://bucket/obj"]).expect(0);
         let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
         for (method, part, name) in [
             ("PUT", "object", "put"),

@@ -224,7 +224,7 @@ fn clock(ahead: Option<i64>, report: &mut Report) -> Result {
     let off = ahead.unsigned_abs();
     let how = format!("this machine's clock is {off} s {} the store's", if ahead > 0 { "behind" } else { "ahead of" });
     match off {
-        0..=NOTABLE => report.ok("clock", format!("{how}, or less")),
+        0..=NOTABLE => report.ok("clock", format!("this machine and the store agree, to within {NOTABLE} s")),
         _ if off < REFUSED => report.warn("clock", format!("{how}: set it, before that becomes 15 minutes")),
         _ => report.fail(
             "clock",
