@@ -2,6 +2,10 @@
 
 mod args;
 mod commands;
+#[cfg_attr(
+    not(any(feature = "oss", feature = "s3")),
+    allow(dead_code, reason = "without buckets, nobody asks where they are")
+)]
 mod config;
 mod duration;
 mod exit;

@@ -14,12 +14,11 @@ use crate::interrupt::Interrupts;
 use crate::output::{self, printable};
 
 pub(crate) async fn doctor(args: Doctor) -> Result {
-    let interrupts = Interrupts::listen()?;
     let mut report = Report { streams: !args.json.json, checks: Vec::new(), failed: None };
     if let Some(url) = &args.url {
-        store::check(url, &args.store, &mut report, interrupts).await?;
+        store::check(url, &args.store, &mut report).await?;
     }
-    keys::check(&args.kms_key, &args.key_file, &mut report).await?;
+    Interrupts::listen()?.dropping(keys::check(&args.kms_key, &args.key_file, &mut report)).await?;
     machine::check(&mut report)?;
     report.end(&args)
 }

@@ -226,7 +226,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: Option<&str>| {
             let path = dir.path().join(name);
-            text.map(|text| std::fs::write(&path, text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
             Some(path)
         };
         let files = Files {

@@ -22,9 +22,9 @@ const REFUSED: u64 = 15 * 60;
 pub(super) enum Store {
     Dir(DirStore),
     #[cfg(feature = "oss")]
-    Oss(sealift::store::OssStore),
+    Oss(Box<sealift::store::OssStore>),
     #[cfg(feature = "s3")]
-    S3(sealift::store::S3Store),
+    S3(Box<sealift::store::S3Store>),
 }
 
 impl Store {
@@ -32,9 +32,9 @@ impl Store {
         match self {
             Self::Dir(store) => store,
             #[cfg(feature = "oss")]
-            Self::Oss(store) => store,
+            Self::Oss(store) => store.as_ref(),
             #[cfg(feature = "s3")]
-            Self::S3(store) => store,
+            Self::S3(store) => store.as_ref(),
         }
     }
 
@@ -49,18 +49,18 @@ impl Store {
     }
 }
 
-/// Whether a check was passed, so that what rests on it can be tried.
+/// The store, if it can be tried any further.
 type Passed = Option<Store>;
 
-pub(super) async fn check(url: &Location, at: &StoreArgs, report: &mut Report, interrupts: Interrupts) -> Result {
-    // Beside the objects there, or to be there.
+pub(super) async fn check(url: &Location, at: &StoreArgs, report: &mut Report) -> Result {
+    // Beside the objects there, or to be there. From here on a signal ends the checks, and what they wrote is removed all the same.
     let name = format!(".sealift-doctor-{}", hex(&ObjectId::random()?));
     match url {
         Location::File(path) => {
             let Some(dir) = directory(path, report)? else { return Ok(()) };
             let store = Store::Dir(DirStore::open(&dir)?);
             let mut probe = Probe::new(&store, name.clone());
-            let done = interrupts.dropping(probe.run(report)).await;
+            let done = Interrupts::listen()?.dropping(probe.run(report)).await;
             probe.remove(report).await?;
             // What the store made around the objects.
             let _ = std::fs::remove_dir_all(dir.join(name));
@@ -70,7 +70,7 @@ pub(super) async fn check(url: &Location, at: &StoreArgs, report: &mut Report, i
             let Some(store) = Box::pin(connect(remote, at, report)).await? else { return Ok(()) };
             let Some(folder) = bucket(&store, remote, report).await? else { return Ok(()) };
             let mut probe = Probe::new(&store, format!("{folder}{name}"));
-            let done = interrupts.dropping(probe.run(report)).await;
+            let done = Interrupts::listen()?.dropping(probe.run(report)).await;
             probe.remove(report).await?;
             done
         }
@@ -110,44 +110,56 @@ fn directory(path: &Path, report: &mut Report) -> Result<Option<PathBuf>> {
 async fn connect(remote: &Remote, at: &StoreArgs, report: &mut Report) -> Result<Passed> {
     let url = format!("{}://{}", remote.scheme.name(), remote.bucket);
     match remote.scheme {
-        #[cfg(feature = "s3")]
-        Scheme::S3 => {
-            let store = match crate::store::connect_s3(&url, at).await {
-                Ok(store) => store,
-                Err(failure) => {
-                    report.fail("configuration", ErrorKind::Io, told(failure.error()))?;
-                    return Ok(None);
-                }
-            };
-            match store.credentials_source().await {
-                Ok(source) => report.ok("credentials", format!("found in {source}"))?,
-                Err(error) => {
-                    report.fail_with("credentials", &error)?;
-                    return Ok(None);
-                }
-            }
-            Ok(Some(Store::S3(store)))
+        Scheme::Oss => connect_oss(&url, at, report),
+        Scheme::S3 => connect_s3(&url, at, report).await,
+    }
+}
+
+#[cfg(feature = "s3")]
+async fn connect_s3(url: &str, at: &StoreArgs, report: &mut Report) -> Result<Passed> {
+    let store = match crate::store::connect_s3(url, at).await {
+        Ok(store) => store,
+        Err(failure) => {
+            report.fail("configuration", ErrorKind::Io, told(failure.error()))?;
+            return Ok(None);
         }
-        #[cfg(feature = "oss")]
-        Scheme::Oss => match crate::store::open_oss(&url, at) {
-            Ok(store) => {
-                report.ok("credentials", format!("found in {}", store.credentials_source()))?;
-                Ok(Some(Store::Oss(store)))
-            }
-            Err(failure) => {
-                let is_about_them = failure.error().to_string().contains("credentials");
-                let check = if is_about_them { "credentials" } else { "configuration" };
-                report.fail(check, ErrorKind::Io, told(failure.error()))?;
-                Ok(None)
-            }
-        },
-        #[allow(unreachable_patterns, reason = "what this program was built without")]
-        _ => {
-            let _ = (url, at);
-            report.fail("configuration", ErrorKind::Io, "this program was built without this store")?;
+    };
+    match store.credentials_source().await {
+        Ok(source) => report.ok("credentials", format!("found in {source}"))?,
+        Err(error) => {
+            report.fail_with("credentials", &error)?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(Store::S3(Box::new(store))))
+}
+
+#[cfg(not(feature = "s3"))]
+async fn connect_s3(_: &str, _: &StoreArgs, report: &mut Report) -> Result<Passed> {
+    report.fail("configuration", ErrorKind::Io, "this program was built without S3")?;
+    Ok(None)
+}
+
+#[cfg(feature = "oss")]
+fn connect_oss(url: &str, at: &StoreArgs, report: &mut Report) -> Result<Passed> {
+    match crate::store::open_oss(url, at) {
+        Ok(store) => {
+            report.ok("credentials", format!("found in {}", store.credentials_source()))?;
+            Ok(Some(Store::Oss(Box::new(store))))
+        }
+        Err(failure) => {
+            let is_about_them = failure.error().to_string().contains("credentials");
+            let check = if is_about_them { "credentials" } else { "configuration" };
+            report.fail(check, ErrorKind::Io, told(failure.error()))?;
             Ok(None)
         }
     }
+}
+
+#[cfg(not(feature = "oss"))]
+fn connect_oss(_: &str, _: &StoreArgs, report: &mut Report) -> Result<Passed> {
+    report.fail("configuration", ErrorKind::Io, "this program was built without OSS")?;
+    Ok(None)
 }
 
 /// Whether the bucket answers; then the folder that is meant, as the beginning of keys.
