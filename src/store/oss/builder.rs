@@ -91,10 +91,10 @@ impl Builder {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if credentials are neither given nor there, or there is no such profile.
     pub fn from_env_and_files(self, profile: Option<&str>) -> Result<Self> {
-        self.from_files(profile, &Files::of_user())
+        self.with_files(profile, &Files::of_user())
     }
 
-    fn from_files(mut self, profile: Option<&str>, files: &Files) -> Result<Self> {
+    fn with_files(mut self, profile: Option<&str>, files: &Files) -> Result<Self> {
         let in_env = if profile.is_some() { None } else { Credentials::in_env() };
         let is_complete = self.credentials.is_some() || in_env.is_some();
         let found = match files.settings(profile, &self.bucket) {

@@ -44,7 +44,7 @@ impl Credentials {
         &self.source
     }
 
-    pub(super) fn from_source(self, source: String) -> Self {
+    pub(super) fn found_in(self, source: String) -> Self {
         Self { source: source.into(), ..self }
     }
 

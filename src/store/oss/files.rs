@@ -144,7 +144,7 @@ fn of_ossutil(text: &str, name: Option<&str>, bucket: &str, path: &Path) -> Resu
     let credentials = match (get("accesskeyid"), get("accesskeysecret")) {
         (Some(id), Some(secret)) => {
             let source = format!("the profile {called:?} in {}", path.display());
-            Some(Credentials::new(id, secret, get("ststoken")).from_source(source))
+            Some(Credentials::new(id, secret, get("ststoken")).found_in(source))
         }
         _ => None,
     };
@@ -212,7 +212,7 @@ fn of_aliyun(text: &str, name: Option<&str>, path: &Path) -> Result<Option<Setti
     let has_key = !profile.access_key_id.is_empty() && !profile.access_key_secret.0.is_empty();
     let credentials = has_key.then(|| {
         let source = format!("the profile {called:?} in {}", path.display());
-        Credentials::new(&profile.access_key_id, profile.access_key_secret.0.as_str(), token).from_source(source)
+        Credentials::new(&profile.access_key_id, profile.access_key_secret.0.as_str(), token).found_in(source)
     });
     let region = Some(profile.region_id.clone()).filter(|region| !region.is_empty());
     Ok(Some(Settings { credentials, endpoint: None, region }))
