@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use sealift::kms::cache::{CacheLimits, CachedKms};
 use sealift::kms::key_file::KeyFile;
 use sealift::kms::local::{CreateKey, LocalKms, RootKey, RootKeySource};
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
+use sealift::kms::rsa::RsaEscrow;
 use sealift::source::{BytesSource, FileSource};
 use sealift::store::{DirStore, MemoryStore};
 use sealift::{DataKey, EncryptionContext, Engine, KmsService, ObjectKey, Result, WrappedKey};
@@ -161,6 +163,33 @@ fn a_key_file_is_wiped_however_it_is_spelt() {
         drop(kms);
         traces.iter().for_each(Trace::assert_gone);
     }
+}
+
+#[test]
+fn an_escrow_key_s_private_half_is_wiped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("private.pem");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"]).arg(&path);
+    openssl.stderr(Stdio::null());
+    let made =
+        openssl.status().expect("openssl runs: install it with `apt-get install openssl`, or your system's like");
+    assert!(made.success(), "{made}");
+    let traces = {
+        let mut pem = Zeroizing::new([0; 4096]);
+        let len = std::io::Read::read(&mut fs::File::open(&path).unwrap(), pem.as_mut_slice()).unwrap();
+        let lines: Vec<_> = pem[..len].split(|byte| *byte == b'\n').collect();
+        // Well behind the modulus, which is no secret.
+        let line = lines[12];
+        let mut der = Zeroizing::new([0; 64]);
+        let len = STANDARD.decode_slice(line, der.as_mut_slice()).unwrap();
+        [Trace::of("the private key", &der[..len]), Trace::of("the private key in base64", line)]
+    };
+    let escrow = RsaEscrow::read_private(&path).unwrap();
+    let id = escrow.id().to_owned();
+    used(&escrow, &id);
+    drop(escrow);
+    traces.iter().for_each(Trace::assert_gone);
 }
 
 #[tokio::test(start_paused = true)]
