@@ -270,6 +270,49 @@ async fn long_objects_are_copied_in_parts_with_all_they_have() {
     }
 }
 
+/// Whoever writes an object while its metadata is being replaced has the last word, at whatever step that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_metadata_gives_way_to_whoever_overwrites_the_object_meanwhile() {
+    let (weed, moto) = (seaweedfs(), moto());
+    let is_copy: fn(&str) -> bool = |line| line.contains("Copy");
+    let is_complete: fn(&str) -> bool = |line| line.starts_with("POST") && line.contains("uploadId=");
+    for (server, copied_in_one, step) in [
+        (&weed, u64::MAX, is_copy),
+        (&moto, u64::MAX, is_copy),
+        (&weed, 5 * MIB, is_copy),
+        (&moto, 5 * MIB, is_copy),
+        // SeaweedFS does not look at what Complete replaces.
+        (&moto, 5 * MIB, is_complete),
+    ] {
+        let (other, name) = (Arc::new(store(&server.url()).await), key("contended"));
+        let body = noise(6 * MIB);
+        let etag = other.put_object(&name, held(&body), &Properties::default(), PutCondition::None).await.unwrap();
+        let (writer, runtime, mut done) = (Arc::clone(&other), tokio::runtime::Handle::current(), false);
+        let proxy = Proxy::before(server.port, move |line| {
+            if step(line) && !std::mem::replace(&mut done, true) {
+                let properties = Properties { content_type: Some("text/new".to_owned()), ..Properties::default() };
+                let name = key("contended");
+                let put = writer.put_object(&name, held(b"theirs"), &properties, PutCondition::None);
+                runtime.block_on(put).unwrap();
+            }
+            Fault::None
+        });
+        let store = builder(&proxy.url()).multipart_copy_above(copied_in_one).build().await.unwrap();
+        let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
+        let replaced = store.replace_metadata(&name, &new, &etag).await;
+        let seen = proxy.seen();
+        assert!(seen.iter().any(|line| step(line)), "{seen:?}");
+        assert_eq!(kind(replaced), ErrorKind::Changed, "{seen:?}");
+        assert!(read(&other, "contended").await == b"theirs", "{seen:?}");
+        let properties = other.head(&name).await.unwrap().properties;
+        assert_eq!((properties.content_type.as_deref(), properties.metadata.len()), (Some("text/new"), 0), "{seen:?}");
+        assert_eq!(other.list_uploads("").await.unwrap(), [], "{seen:?}");
+        // An ordinary copy replaces whatever is there.
+        other.copy(&name, &key("copied"), PutCondition::None).await.unwrap();
+        store.copy(&name, &key("copied"), PutCondition::None).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn listings_have_more_than_one_page() {
     let server = moto();

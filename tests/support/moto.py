@@ -1,7 +1,8 @@
 """moto's server, with what it does otherwise than S3 mended as far as the tests need it:
 
 - the answer to ListParts is called ListPartsResult (botocore does not look, others do);
-- an upload that is not there, or is another key's, is NoSuchUpload, not an internal error or somebody else's upload.
+- an upload that is not there, or is another key's, is NoSuchUpload, not an internal error or somebody else's upload;
+- a copy can demand which object it copies and which it replaces, and Complete which it replaces.
 
 With `SEALIFT_AHEAD`, its clock is that many seconds ahead, and as strict as S3's: what was signed more than 15 minutes from it is refused.
 """
@@ -10,10 +11,11 @@ import os
 import sys
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from urllib.parse import unquote, urlparse
 
 import moto.server
 from moto.s3 import models, responses
-from moto.s3.exceptions import NoSuchUpload
+from moto.s3.exceptions import MissingKey, NoSuchUpload, PreconditionFailed
 from moto.server import main
 from werkzeug.serving import WSGIRequestHandler
 
@@ -51,10 +53,33 @@ def found(method):
     return checked
 
 
+def check_tag(self, header, bucket_name, key_name):
+    wanted = self.headers.get(header)
+    if wanted is None:
+        return
+    there = self.backend.get_object(bucket_name, key_name)
+    if there is None:
+        raise MissingKey(key=key_name)
+    if there.etag.strip('"') != wanted.strip('"'):
+        raise PreconditionFailed(header)
+
+
+def conditional(method):
+    def checked(self, *args, **kwargs):
+        source = unquote(urlparse(self.headers["x-amz-copy-source"]).path).lstrip("/")
+        check_tag(self, "x-amz-copy-source-if-match", *source.split("/", 1))
+        check_tag(self, "If-Match", self.bucket_name, self.parse_key_name())
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
 response, backend = responses.S3Response, models.S3Backend
 response.list_parts = of_this_key(well_named(response.list_parts))
 response.upload_part = of_this_key(response.upload_part)
 response.abort_multipart_upload = of_this_key(response.abort_multipart_upload)
+response.copy_object = conditional(response.copy_object)
+response.upload_part_copy = conditional(response.upload_part_copy)
 backend.complete_multipart_upload = found(backend.complete_multipart_upload)
 
 complete = response._key_response_post
@@ -65,6 +90,8 @@ def key_response_post(self, *args, **kwargs):
     upload = self.backend.get_bucket(self.bucket_name).multiparts.get(upload_id)
     if upload is not None and upload.key_name != self.parse_key_name():
         raise NoSuchUpload(upload_id=upload_id)
+    if upload is not None:
+        check_tag(self, "If-Match", self.bucket_name, self.parse_key_name())
     return complete(self, *args, **kwargs)
 
 

@@ -138,6 +138,17 @@ pub(super) async fn complete(
     parts: &[CompletedPart],
     condition: PutCondition,
 ) -> Result<ETag> {
+    complete_over(store, upload, parts, condition, None).await
+}
+
+/// The same, where `replaces` is the object that alone may be replaced. Stores that know no such condition do not mind it.
+pub(super) async fn complete_over(
+    store: &S3Store,
+    upload: &Upload,
+    parts: &[CompletedPart],
+    condition: PutCondition,
+    replaces: Option<&ETag>,
+) -> Result<ETag> {
     let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
     if parts.is_empty() {
         return invalid("an object is made of at least one part");
@@ -162,6 +173,7 @@ pub(super) async fn complete(
             .upload_id(&upload.id.0)
             .multipart_upload(listed.clone())
             .set_if_none_match(is_new.then(|| "*".to_owned()))
+            .set_if_match(replaces.map(quoted))
             .send()
     };
     let answer = match store.send(&request, store.patience.publish, complete).await {
