@@ -3,14 +3,21 @@
 - the answer to ListParts is called ListPartsResult (botocore does not look, others do);
 - an upload that is not there, or is another key's, is NoSuchUpload, not an internal error or somebody else's upload;
 - a copy can demand which object it copies and which it replaces, and Complete which it replaces.
+
+With `SEALIFT_AHEAD`, its clock is that many seconds ahead, and as strict as S3's: what was signed more than 15 minutes from it is refused.
 """
 
+import os
 import sys
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from urllib.parse import unquote, urlparse
 
+import moto.server
 from moto.s3 import models, responses
 from moto.s3.exceptions import MissingKey, NoSuchUpload, PreconditionFailed
 from moto.server import main
+from werkzeug.serving import WSGIRequestHandler
 
 
 def find(backend, bucket, upload_id):
@@ -89,5 +96,29 @@ def key_response_post(self, *args, **kwargs):
 
 
 response._key_response_post = key_response_post
+
+
+ahead = timedelta(seconds=int(os.environ.get("SEALIFT_AHEAD", "0")))
+
+
+def strict(app):
+    def checked(environ, start):
+        signed = environ.get("HTTP_X_AMZ_DATE")
+        if signed:
+            signed = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+            if abs(signed - datetime.now(timezone.utc) - ahead) > timedelta(minutes=15):
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                body = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>"
+                start("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+                return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return app(environ, start)
+
+    return checked
+
+
+if ahead:
+    run = moto.server.run_simple
+    moto.server.run_simple = lambda host, port, app, *args, **kwargs: run(host, port, strict(app), *args, **kwargs)
+    WSGIRequestHandler.date_time_string = lambda *_: format_datetime(datetime.now(timezone.utc) + ahead, usegmt=True)
 
 sys.exit(main())

@@ -131,7 +131,7 @@ impl Reader {
         };
         let (mut reached, mut noted) = (unfinished.done, unfinished.done);
         let mut noting: Option<tokio::task::JoinHandle<Result<()>>> = None;
-        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 1, write));
+        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 0, write));
         let failure = loop {
             match spans.try_next().await {
                 // They come in order, so all before it is written.
