@@ -7,6 +7,7 @@ mod commands;
     allow(dead_code, reason = "without buckets, nobody asks where they are")
 )]
 mod config;
+mod core_dump;
 mod duration;
 mod exit;
 mod home;
@@ -30,6 +31,7 @@ use crate::args::{Cli, Command};
 use crate::config::Config;
 
 fn main() -> ExitCode {
+    core_dump::disable();
     let cli = match command_line() {
         Ok(cli) => cli,
         Err(failure) => {

@@ -85,8 +85,8 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// Begins a multipart upload. `properties` become the object's at Complete.
     fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>>;
 
-    /// The same, and refused at once with [`ErrorKind::AlreadyExists`] where the store can tell already that `condition` does not hold.
-    /// It is Complete that decides.
+    /// The same for an upload that will be completed under `condition`. A store that can tell already that it will fail refuses it with
+    /// [`ErrorKind::AlreadyExists`], before anything is sent. That it begins says nothing about the end.
     fn initiate_if<'a>(
         &'a self,
         key: &'a ObjectKey,

@@ -27,23 +27,11 @@ const ABORTS: u32 = 4;
 
 /// [`MultipartStore`](crate::store::MultipartStore)'s methods under OSS's names for them, with the answers' headers.
 impl OssStore {
-    /// InitiateMultipartUpload: [`initiate`](crate::store::MultipartStore::initiate).
+    /// InitiateMultipartUpload: [`initiate_if`](crate::store::MultipartStore::initiate_if).
     ///
     /// # Errors
     /// As there, and [`ErrorKind::Io`] if server-side encryption was asked for and is not confirmed.
     pub async fn initiate_multipart_upload(
-        &self,
-        key: &ObjectKey,
-        properties: &Properties,
-    ) -> Result<Answer<UploadId>> {
-        self.initiate_multipart_upload_if(key, properties, PutCondition::None).await
-    }
-
-    /// The same under a condition: OSS refuses here already what it would refuse at Complete.
-    ///
-    /// # Errors
-    /// As there, and [`ErrorKind::AlreadyExists`].
-    pub async fn initiate_multipart_upload_if(
         &self,
         key: &ObjectKey,
         properties: &Properties,
@@ -141,40 +129,35 @@ impl OssStore {
         }
     }
 
-    /// AbortMultipartUpload, once. [`abort`](crate::store::MultipartStore::abort) repeats it until no part is left.
+    /// AbortMultipartUpload: [`abort`](crate::store::MultipartStore::abort), repeated until OSS lists no part: one that was arriving
+    /// meanwhile is kept, and paid for.
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/abortmultipartupload>
     ///
     /// # Errors
-    /// As there.
+    /// As there. [`ErrorKind::Changed`], to be tried again, if parts go on arriving.
     pub async fn abort_multipart_upload(&self, upload: &Upload) -> Result<()> {
         let mut call = Call::object(Method::DELETE, &upload.key, "giving up the upload of");
         call.query = vec![("uploadId", &upload.id.0)];
-        let aborted = self.client.empty(&call).await;
-        match aborted {
-            Err(error) if service_error(&error).map(|e| e.code()) != Some(ErrorCode::NoSuchUpload) => Err(error),
-            _ => {
-                self.checksums.forget(&upload.id);
-                Ok(())
-            }
-        }
-    }
-
-    /// AbortMultipartUpload until ListParts shows nothing.
-    pub(super) async fn abort_all_parts(&self, upload: &Upload) -> Result<()> {
         let mut pause = Duration::from_millis(100);
         for _ in 0..ABORTS {
-            self.abort_multipart_upload(upload).await?;
-            match self.all_parts(upload).await {
+            match self.client.empty(&call).await {
+                // Also where it is gone already: a part that was arriving then may lie there.
+                Err(error) if !is_no_such_upload(&error) => return Err(error),
+                _ => {}
+            }
+            let left = self.all_parts(upload).await;
+            self.checksums.forget(&upload.id);
+            match left {
+                Err(error) if is_no_such_upload(&error) => return Ok(()),
                 Ok(parts) if parts.is_empty() => return Ok(()),
-                Ok(_) => tokio::time::sleep(pause).await,
-                // Gone; or whoever may abort may not list, and then nobody can look.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-                    return Ok(());
-                }
+                // Those who may abort need not be allowed to list: then nobody can look.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
                 Err(error) => return Err(error),
+                Ok(_) => tokio::time::sleep(pause).await,
             }
             pause *= 2;
         }
-        let message = format!("giving up the upload of {}: parts are still arriving", upload.key);
+        let message = format!("{}: parts are still arriving", call.doing);
         Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
     }
 
@@ -355,6 +338,10 @@ pub(super) fn forbid_overwrite(headers: &mut HeaderMap, condition: PutCondition)
     if condition == PutCondition::IfNotExists {
         headers.insert("x-oss-forbid-overwrite", HeaderValue::from_static("true"));
     }
+}
+
+fn is_no_such_upload(error: &Error) -> bool {
+    service_error(error).is_some_and(|error| error.code() == ErrorCode::NoSuchUpload)
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {

@@ -133,17 +133,17 @@ impl MultipartStore for OssStore {
     }
 
     fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
-        async move { Ok(self.initiate_multipart_upload(key, properties).await?.value) }.boxed()
+        self.initiate_if(key, properties, PutCondition::None)
     }
 
-    /// With `IfNotExists`, OSS is told `x-oss-forbid-overwrite` here, and again at Complete.
+    /// OSS itself refuses to begin what it would refuse to publish.
     fn initiate_if<'a>(
         &'a self,
         key: &'a ObjectKey,
         properties: &'a Properties,
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<UploadId>> {
-        async move { Ok(self.initiate_multipart_upload_if(key, properties, condition).await?.value) }.boxed()
+        async move { Ok(self.initiate_multipart_upload(key, properties, condition).await?.value) }.boxed()
     }
 
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
@@ -159,10 +159,8 @@ impl MultipartStore for OssStore {
         async move { Ok(self.complete_multipart_upload(upload, parts, condition).await?.value) }.boxed()
     }
 
-    /// Gives up an upload and frees its parts; repeated until OSS lists none, because one that was arriving is kept.
-    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/abortmultipartupload>
     fn abort<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<()>> {
-        self.abort_all_parts(upload).boxed()
+        self.abort_multipart_upload(upload).boxed()
     }
 
     fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {

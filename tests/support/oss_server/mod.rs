@@ -91,8 +91,6 @@ struct Fault {
 pub(crate) enum What {
     /// Nothing is done, and this is answered: status, code, further headers.
     Refuse(u16, &'static str, &'static [(&'static str, &'static str)]),
-    /// Nothing is done, and this is answered as if it were.
-    Ignore(u16),
     /// Nothing is done, and the connection closed.
     Drop,
     /// It is done, and the connection closed without an answer.
@@ -236,7 +234,6 @@ impl State {
         };
         let response = match fault {
             None => done(),
-            Some(What::Ignore(status)) => Response::new(status),
             Some(What::Drop) => return None,
             Some(What::LoseAnswer) => {
                 done();
