@@ -90,6 +90,11 @@ impl Failure {
         )
     }
 
+    /// What failed, without the advice.
+    pub(crate) fn into_error(self) -> Error {
+        self.error
+    }
+
     pub(crate) fn kind(&self) -> ErrorKind {
         self.error.kind()
     }

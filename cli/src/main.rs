@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod exit;
+mod filter;
 mod home;
 mod interrupt;
 mod keys;
@@ -13,6 +14,7 @@ mod size;
 mod source;
 mod store;
 mod url;
+mod walk;
 
 use std::process::ExitCode;
 

@@ -62,6 +62,12 @@ fn help_names_every_flag() {
     let sandbox = Sandbox::new();
     let put = [
         "--if-not-exists",
+        "--no-seal",
+        "--recursive",
+        "--include",
+        "--exclude",
+        "--skip-existing",
+        "--follow-links",
         "--part-size",
         "--memory-budget",
         "--threads",
@@ -100,9 +106,23 @@ fn help_names_every_flag() {
     ];
     let flags: &[(&[&str], &[&str])] = &[
         (&["put"], &put),
-        (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
-        (&["cat"], &["--range"]),
-        (&["verify"], &["--against"]),
+        (
+            &["get"],
+            &[
+                "--no-seal",
+                "--recursive",
+                "--include",
+                "--exclude",
+                "--skip-existing",
+                "--force",
+                "--json",
+                "--memory-budget",
+                "--threads",
+                "--backend",
+            ],
+        ),
+        (&["cat"], &["--range", "--no-seal"]),
+        (&["verify"], &["--against", "--no-seal"]),
         (&["cp"], &["--if-not-exists"]),
         (&["rewrap"], &rewrap),
         (&["uploads", "resume"], &["--key-file", "--abort-on-interrupt"]),
