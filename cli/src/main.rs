@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod core_dump;
 mod exit;
 mod filter;
 mod home;
@@ -25,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Cli;
 
 fn main() -> ExitCode {
+    core_dump::disable();
     let cli = Cli::parse();
     log(cli.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

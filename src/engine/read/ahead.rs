@@ -37,9 +37,10 @@ pub(super) fn flow(store: &dyn MultipartStore, max_in_flight: Option<u32>) -> Fl
     }
 }
 
-/// Fetches `range`. `next` cuts the next span, of at most so many stripes, from what is left; a stripe takes `cost` credits, which go with
-/// the span to `fetch`.
+/// Fetches `range`. `next` cuts the next span, of at most so many stripes, from what is left. A stripe takes a credit, up to `twice` of a
+/// span take two; the credits go with the span to `fetch`.
 ///
+/// How many are fetched at once is found out on the way, unless the store is on this machine or the caller has said it.
 /// Spans ahead of the one that is awaited are fetched only while half of the budget is free, and where it is short, that one is a
 /// single stripe: readers that nobody polls keep others from being fast, not from going on.
 pub(super) fn in_order<S, T, F>(
@@ -47,7 +48,7 @@ pub(super) fn in_order<S, T, F>(
     retries: Arc<Retries>,
     flow: Flow,
     range: Range<u64>,
-    cost: u32,
+    twice: u32,
     next: impl Fn(Range<u64>, u32) -> Option<S> + Clone + Send,
     fetch: impl Fn(S, OwnedSemaphorePermit) -> F + Clone + Send,
 ) -> impl Stream<Item = Result<T>> + Send
@@ -57,7 +58,8 @@ where
     F: Future<Output = Result<T>> + Send,
 {
     let end = range.end;
-    let most = (shared.held_stripes() / (2 * cost)).clamp(1, SPAN_STRIPES / cost);
+    let most = (shared.held_stripes() / 2).saturating_sub(twice).clamp(1, SPAN_STRIPES);
+    let cost = move |span: &S| span.stripes() + twice.min(span.stripes());
     let throttled = retries.throttled();
     stream::try_unfold((range.start, FuturesOrdered::new(), flow, throttled), move |state| {
         let (mut at, mut in_flight, mut flow, mut throttled) = state;
@@ -66,15 +68,15 @@ where
             let buffers = &shared.buffers;
             while in_flight.len() < flow.limit() as usize {
                 let Some(mut span) = next(at..end, most) else { break };
-                let credits = match buffers.spare_credits(cost * span.stripes()) {
+                let credits = match buffers.spare_credits(cost(&span)) {
                     Some(credits) => credits,
                     None if !in_flight.is_empty() => break,
-                    None => match buffers.free_credits(cost * span.stripes()) {
+                    None => match buffers.free_credits(cost(&span)) {
                         Some(credits) => credits,
                         None => {
                             let Some(short) = next(at..end, 1) else { break };
                             span = short;
-                            buffers.credits(cost * span.stripes()).await?
+                            buffers.credits(cost(&span)).await?
                         }
                     },
                 };

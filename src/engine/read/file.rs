@@ -93,7 +93,7 @@ impl Reader {
                     Ok(())
                 })
             };
-            self.0.opened(from..self.len(), 1, write).map_ok(|span| span.end)
+            self.0.opened(from..self.len(), 0, write).map_ok(|span| span.end)
         };
         target.write(options, write).await
     }

@@ -111,11 +111,12 @@ impl Stripe {
 }
 
 impl Inner {
-    /// Opens `range` span by span, in order. A stripe takes `cost` credits.
+    /// Opens `range` span by span, in order. Up to `twice` stripes of a span are there sealed and opened at once, while they are opened; any
+    /// other takes one buffer.
     pub(super) fn opened<T, F>(
         self: &Arc<Self>,
         range: Range<u64>,
-        cost: u32,
+        twice: u32,
         open: F,
     ) -> impl Stream<Item = Result<Opened<T>>> + Send + use<T, F>
     where
@@ -127,10 +128,11 @@ impl Inner {
         let (shared, retries) = (Arc::clone(&self.shared), Arc::clone(&self.retries));
         let (cutting, opening) = (Arc::clone(self), Arc::clone(self));
         let next = move |range, stripes| cutting.next_span(range, stripes);
-        in_order(shared, retries, flow, range.start..end, cost, next, move |span: Span, credits| {
+        in_order(shared, retries, flow, range.start..end, twice, next, move |span: Span, mut credits| {
             let (inner, open) = (Arc::clone(&opening), open.clone());
             async move {
                 let stripes = inner.open_span(&span, open).await?;
+                drop(credits.split(twice.min(span.stripes()) as usize));
                 Ok(Opened { part: span.part, stripes, credits, end: span.at + span.take })
             }
         })

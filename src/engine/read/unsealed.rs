@@ -166,7 +166,7 @@ impl UnsealedReader {
         };
         let flow = flow(self.0.store.as_ref(), self.0.max_in_flight);
         let (shared, retries) = (Arc::clone(&self.0.shared), Arc::clone(&self.0.retries));
-        in_order(shared, retries, flow, range.start..end, 1, next, move |Span(range), credits| {
+        in_order(shared, retries, flow, range.start..end, 0, next, move |Span(range), credits| {
             let (inner, with) = (Arc::clone(&inner), with.clone());
             async move {
                 let at = range.start;
