@@ -673,7 +673,7 @@ impl Model {
                 throttled: true,
                 jitter: 0,
             },
-            3 if what / 8 % 2 == 0 && !self.runs(Op::PutObject) => Input::ObjectStored(etag),
+            3 if (what / 8).is_multiple_of(2) && !self.runs(Op::PutObject) => Input::ObjectStored(etag),
             3 if !self.runs(Op::Complete) => Input::Completed(etag),
             4 if !self.runs(Op::Abort) => Input::Aborted,
             7 if self.runs(Op::Complete) => Input::Missing(vec![PartNumber::MAX]),

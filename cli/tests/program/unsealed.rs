@@ -16,6 +16,7 @@ fn an_unsealed_object_is_read_only_by_who_says_so() {
     assert!(sandbox.read("store/o") == plain, "it is stored as it is");
     assert!(!sandbox.exists("home/kms"), "no key is needed, so none is made");
 
+    sandbox.run(&["cat", "store/o"]).expect_error(4, "was stored unsealed, on purpose");
     for args in [&["get", "store/o", "out"] as &[_], &["cat", "store/o"], &["verify", "store/o"]] {
         sandbox.run(args).expect_error(4, "--no-seal");
     }

@@ -5,7 +5,7 @@ use futures::TryStreamExt as _;
 use super::fetch::{Fetch, Origin, unexpected_range, wrong_length};
 use crate::crypto::DataKey;
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::format::{Envelope, Manifest, TAIL_READ, trailer};
+use crate::format::{Envelope, Manifest, TAIL_READ, trailer, unsealed_by};
 use crate::kms::recipients::Trusted;
 use crate::store::{GetObject, MultipartStore, ObjectInfo};
 use crate::types::{ByteRange, EncryptionContext, ObjectKey, WrappedKey};
@@ -30,6 +30,9 @@ pub(crate) fn envelope_of(store: &dyn MultipartStore, key: &ObjectKey, info: &Ob
     Envelope::from_metadata(&info.properties.metadata).map_err(|e| {
         if e.kind() != ErrorKind::NotSealed {
             return e.while_doing(key);
+        }
+        if unsealed_by(&info.properties.metadata).is_some() {
+            return Error::new(ErrorKind::NotSealed, format!("{key} was stored unsealed, on purpose"));
         }
         let place = store.metadata_place(key).map_or_else(String::new, |place| format!(" (looked for {place})"));
         let why = "has no envelope: it was not sealed by Sealift, or its metadata was lost";
