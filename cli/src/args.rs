@@ -66,11 +66,13 @@ mod doctor;
 mod reap;
 mod rewrap;
 mod sse;
+mod tree;
 
 pub(crate) use doctor::Doctor;
 pub(crate) use reap::UploadsReap;
 pub(crate) use rewrap::Rewrap;
 pub(crate) use sse::{Sse, SseArgs, SseSet};
+pub(crate) use tree::{GetSealing, GetTree, PutSealing, PutTree, ResumeSealing};
 
 const PUT: &str = concat!(
     "\
@@ -79,6 +81,8 @@ Examples:
   tar c photos | sealift put - /backup/photos.tar
   sealift put report.pdf /backup/report.pdf --key-file my.key     no key store: bring your own key
   sealift put disk.img /backup/disk.img --metadata host=web1      a note, stored in the clear
+  sealift put -r photos s3://bucket/photos --exclude '*.tmp'      every file of a directory
+  sealift put disk.img oss://bucket/disk.img --no-seal --sse KMS  not sealed: the store encrypts it
   sealift put disk.img discard:                                   how fast is it here?
 
 ",
@@ -174,6 +178,10 @@ pub(crate) struct Put {
     /// Fail if there is an object already, instead of replacing it
     #[arg(long)]
     pub(crate) if_not_exists: bool,
+    #[command(flatten)]
+    pub(crate) sealing: PutSealing,
+    #[command(flatten)]
+    pub(crate) tree: PutTree,
 
     /// Seal for this key [default: alias/default of the local key store]; may be repeated
     ///
@@ -263,6 +271,10 @@ pub(crate) struct Get {
     /// Replace DEST if it exists
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) sealing: GetSealing,
+    #[command(flatten)]
+    pub(crate) tree: GetTree,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -287,6 +299,8 @@ pub(crate) struct Cat {
     /// Only these bytes, first and last included, as in HTTP: FIRST-LAST, FIRST- or -SUFFIX (the last SUFFIX bytes)
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub(crate) range: Option<ByteRange>,
+    #[command(flatten)]
+    pub(crate) sealing: GetSealing,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -327,6 +341,8 @@ pub(crate) struct Verify {
     /// Also compare with this file; a difference is exit code 1, with the first offset that differs. `-` is stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) against: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sealing: GetSealing,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -356,7 +372,7 @@ pub(crate) struct Ls {
 
 /// Remove an object, body and envelope
 ///
-/// Refuses files that were not sealed.
+/// Refuses files that Sealift did not store.
 #[derive(Args, Debug)]
 #[command(after_help = URLS)]
 pub(crate) struct Rm {
@@ -422,6 +438,8 @@ pub(crate) struct UploadsResume {
     /// Without it, length, times and inode of the file tell whether it changed.
     #[arg(long)]
     pub(crate) verify_source: bool,
+    #[command(flatten)]
+    pub(crate) sealing: ResumeSealing,
     /// On Ctrl-C or failure, remove what was uploaded, instead of keeping it to be resumed
     #[arg(long)]
     pub(crate) abort_on_interrupt: bool,

@@ -105,6 +105,7 @@ impl Failure {
         &self.hints
     }
 
+    /// What failed, without the advice.
     pub(crate) fn into_error(self) -> Error {
         self.error
     }

@@ -17,8 +17,11 @@ use crate::home::{Home, unavailable};
 use crate::output;
 use crate::services::NamedKey;
 
-/// Whom `put` seals for. Makes the key store on first use, unless only key files or other keys are named.
+/// Whom `put` seals for: nobody where it does not seal. Makes the key store on first use, unless only key files or other keys are named.
 pub(crate) fn recipients(args: &Put, home: &Home) -> Result<Vec<Recipient>> {
+    if args.sealing.no_seal {
+        return Ok(Vec::new());
+    }
     recipients_named(&args.kms_key, &args.key_file, home)
 }
 
@@ -176,8 +179,13 @@ impl TrustedByUser {
     pub(crate) fn explain(&self, error: Error) -> Failure {
         // Then the key was found, and another would not be the answer.
         let is_state = error.key_state().is_some();
-        let mut failure = Failure::from(error);
-        if failure.kind() == ErrorKind::KeyUnavailable && !is_state {
+        let failure = Failure::from(error);
+        if is_state { failure } else { self.explain_failure(failure) }
+    }
+
+    /// The same for what was wrong with several objects.
+    pub(crate) fn explain_failure(&self, mut failure: Failure) -> Failure {
+        if failure.kind() == ErrorKind::KeyUnavailable {
             if let Some(local) = &self.local {
                 failure = failure
                     .hint(local)
@@ -194,10 +202,15 @@ impl TrustedByUser {
                 false => format!("if it was sealed for a key file: {file_flag} FILE"),
             });
         }
-        failure.hint_if(
-            ErrorKind::NotSealed,
-            "if it was sealed, its file in the folder `.sealift` beside it is missing or another body's: restore both from one backup",
-        )
+        failure
+            .hint_if(
+                ErrorKind::NotSealed,
+                "if it was sealed, its file in the folder `.sealift` beside it is missing or another body's: restore both from one backup",
+            )
+            .hint_if(
+                ErrorKind::NotSealed,
+                "if it was stored unsealed, as `put --no-seal` does: --no-seal reads it as it is",
+            )
     }
 }
 

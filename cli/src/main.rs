@@ -10,6 +10,7 @@ mod config;
 mod core_dump;
 mod duration;
 mod exit;
+mod filter;
 mod home;
 mod interrupt;
 mod keys;
@@ -20,6 +21,7 @@ mod size;
 mod source;
 mod store;
 mod url;
+mod walk;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! What the program prints: results on stdout, everything else on stderr.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -12,6 +12,11 @@ use serde::Serialize;
 
 use crate::args::{Json, Output};
 use crate::exit::Result;
+
+/// How reports call the one cipher there is: an envelope with another would not have been parsed.
+pub(crate) const COBBLESTONE_256: &str = "COBBLESTONE-256";
+/// How they call none.
+pub(crate) const NOT_SEALED: &str = "none";
 
 /// Prints `text` and a line's end on stdout. A reader that went away is no error: it has what it wanted.
 pub(crate) fn print(text: &str) -> Result {
@@ -85,12 +90,19 @@ impl Bar {
                 && bar.length().is_none()
             {
                 bar.set_length(total);
-                bar.set_style(style(
-                    "{percent:>3}% [{bar:30}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}",
-                ));
+                bar.set_style(style(OF_TOTAL));
             }
             bar.set_position(progress.done);
         }))
+    }
+
+    /// The same bar for many objects, which have `len` bytes together.
+    pub(crate) fn total(&self, len: u64) -> Total {
+        if !self.bar.is_hidden() {
+            self.bar.set_length(len);
+            self.bar.set_style(style(OF_TOTAL));
+        }
+        Total((!self.bar.is_hidden()).then(|| self.bar.clone()))
     }
 
     /// One object more.
@@ -104,6 +116,35 @@ impl Bar {
         self.started.elapsed()
     }
 }
+
+/// A bar that many objects share.
+pub(crate) struct Total(Option<ProgressBar>);
+
+impl Total {
+    /// There are so many bytes more.
+    pub(crate) fn add(&self, len: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc_length(len);
+        }
+    }
+
+    /// What the engine calls for one of them, if anybody looks.
+    pub(crate) fn callback(&self) -> Option<ProgressCallback> {
+        let bar = self.0.clone()?;
+        let before = Mutex::new(0);
+        Some(Arc::new(move |progress: Progress| {
+            let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+            match progress.done.checked_sub(*before) {
+                Some(more) => bar.inc(more),
+                None => bar.dec(*before - progress.done),
+            }
+            *before = progress.done;
+        }))
+    }
+}
+
+const OF_TOTAL: &str =
+    "{percent:>3}% [{bar:30}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}";
 
 impl Drop for Bar {
     fn drop(&mut self) {

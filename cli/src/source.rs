@@ -27,7 +27,9 @@ pub(crate) async fn open(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSour
     }
     if path.is_dir() {
         let message = format!("{} is a directory: put its files one by one, or what `tar` makes of it", path.display());
-        return Err(Failure::new(ErrorKind::InvalidInput, message).hint("tar c DIRECTORY | sealift put - URL"));
+        return Err(Failure::new(ErrorKind::InvalidInput, message)
+            .hint("for an object of each of its files: --recursive")
+            .hint("for one object: tar c DIRECTORY | sealift put - URL"));
     }
     open_file(path, mode)
 }

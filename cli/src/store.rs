@@ -24,6 +24,7 @@ pub(crate) struct Object {
 pub(crate) enum Below {
     Dir { dir: PathBuf, store: DirStore },
     Remote { remote: Remote, store: Arc<dyn MultipartStore> },
+    Discard(Arc<dyn MultipartStore>),
 }
 
 impl Below {
@@ -31,8 +32,26 @@ impl Below {
         let listed = match self {
             Self::Dir { store, .. } => store.list(""),
             Self::Remote { remote, store } => store.list(&remote.key),
+            Self::Discard(store) => store.list(""),
         };
         listed.map_ok(|listed| listed.key)
+    }
+
+    /// The key of the object that is called `name` from here on.
+    pub(crate) fn key(&self, name: &str) -> Result<ObjectKey, Error> {
+        match self {
+            Self::Dir { .. } | Self::Discard(_) => name.parse(),
+            Self::Remote { remote, .. } => format!("{}{name}", remote.key).parse(),
+        }
+    }
+
+    /// What the object of a listed key is called from here on.
+    pub(crate) fn name<'a>(&self, key: &'a ObjectKey) -> &'a str {
+        let above = match self {
+            Self::Dir { .. } | Self::Discard(_) => "",
+            Self::Remote { remote, .. } => &remote.key,
+        };
+        key.as_str().strip_prefix(above).unwrap_or(key.as_str())
     }
 
     /// What a user would write for a listed object, and the object as it would be for that.
@@ -43,6 +62,7 @@ impl Below {
                 let url = Remote { key: key.to_string(), ..remote.clone() }.to_string();
                 return (url, Ok(Object { store: Arc::clone(store), key }));
             }
+            Self::Discard(store) => return (key.to_string(), Ok(Object { store: Arc::clone(store), key })),
         };
         let path = dir.join(key.as_str());
         // What is bound to its name is bound to the last segment, in the store that is its directory.
@@ -65,6 +85,18 @@ impl Location {
             }
             Self::Remote(remote) => Ok(Below::Remote { remote: remote.as_folder(), store: remote.store(at).await? }),
             Self::Discard => Err(keeps_nothing()),
+        }
+    }
+
+    /// The same for objects to be written; the store makes the directories it needs.
+    pub(crate) async fn new_below(&self, at: &StoreArgs) -> Result<Below> {
+        match self {
+            Self::File(dir) => {
+                at.refuse_sse()?;
+                Ok(Below::Dir { store: DirStore::open(dir)?, dir: dir.clone() })
+            }
+            Self::Remote(_) => self.below(at).await,
+            Self::Discard => Ok(Below::Discard(Arc::new(DiscardStore::new()))),
         }
     }
 

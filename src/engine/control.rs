@@ -95,9 +95,11 @@ impl Cancel {
     /// Ends when [`cancel`](Self::cancel) is called.
     pub(crate) async fn cancelled(&self) -> OnCancel {
         let mut asked = self.0.subscribe();
-        match asked.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(what)) => *what,
-            _ => std::future::pending().await,
+        // In a statement of its own, so that no guard is held while it waits: uploads are to be spawned.
+        let what = asked.wait_for(Option::is_some).await.ok().and_then(|what| *what);
+        match what {
+            Some(what) => what,
+            None => std::future::pending().await,
         }
     }
 }

@@ -9,74 +9,22 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::control::{Cancel, OnCancel};
 use super::held::{HeldBytes, HeldPart, tail_payload};
+use super::identity::Object;
 use super::ledger::{self, Header, Ledger};
-use super::read::{Origin, fetch_tail};
-use super::retries::Retries;
 use super::seal::{PartSealer, SealingPart};
 use super::spool::Spool;
 use super::stream::{Filled, FilledPart, PartStream};
 use super::upload::Uploaded;
-use crate::crypto::{DataKey, sealed_len};
-use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::format::{Envelope, Manifest, ManifestPart, trailer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ManifestPart, trailer};
 use crate::source::{Access, ReadAt};
-use crate::store::{CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, Upload};
-use crate::types::{Attempt, ObjectKey, PartNumber};
+use crate::store::{CompletedPart, MultipartStore, Payload, PutPart, Upload};
+use crate::types::{Attempt, PartNumber};
 use crate::upload::{
-    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, RetryPolicy, SealedPart, Why,
+    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, RetryPolicy, SealedPart, TailPiece, Why,
 };
-
-/// What is being made, and where.
-pub(super) struct Object {
-    pub(super) store: Arc<dyn MultipartStore>,
-    pub(super) key: ObjectKey,
-    pub(super) properties: Properties,
-    pub(super) condition: PutCondition,
-    pub(super) envelope: Envelope,
-}
-
-impl Object {
-    /// Whether the object under the key is this very upload's: its object id, and its trailer with `manifest`'s parts.
-    pub(super) async fn published(
-        &self,
-        shared: &Shared,
-        data_key: &DataKey,
-        manifest: Option<&[SealedPart]>,
-        retry: &RetryPolicy,
-    ) -> Result<Option<Uploaded>> {
-        let Some(expected) = manifest else { return Ok(None) };
-        let retries = Retries::new(retry.clone());
-        let origin = Origin { shared, store: self.store.as_ref(), key: &self.key, retries: &retries };
-        let found = match fetch_tail(origin).await {
-            Ok(found) => found,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotSealed) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        if found.envelope.object_id() != self.envelope.object_id() {
-            return Ok(None);
-        }
-        let object_id = *found.envelope.object_id();
-        let trailer = found.trailer(origin).await?;
-        let Ok(manifest) = trailer::open(shared.backend, data_key, &object_id, &trailer, found.info.len) else {
-            return Ok(None);
-        };
-        let same = manifest.parts().iter().map(|part| (part.number, part.len, part.salt));
-        if !same.eq(expected.iter().map(|part| (part.number, part.len, part.salt))) {
-            return Ok(None);
-        }
-        Ok(Some(Uploaded {
-            object_id,
-            etag: found.info.etag,
-            plain_len: manifest.plain_len(),
-            sealed_len: found.info.len,
-            parts: u32::try_from(manifest.parts().len()).unwrap_or(u32::MAX),
-            data_keys: self.envelope.data_keys().to_vec(),
-        }))
-    }
-}
 
 /// Where the ledger is, or will be.
 pub(super) enum LedgerPlan {
@@ -262,6 +210,7 @@ impl Driver {
             Action::Seal(number) => self.seal(number)?,
             Action::Put { part, attempt, body, offset } => self.put(part, attempt, body, offset)?,
             Action::SealTrailer { parts } => self.seal_trailer(parts)?,
+            Action::PutObject { part } => self.put_object(part)?,
             Action::Complete(parts) => self.complete(parts)?,
             Action::Abort => {
                 self.is_ending = true;
@@ -337,7 +286,9 @@ impl Driver {
                     self.sealer.meter.done(part.len);
                 }
             }
-            Input::Completed(_) => self.sealer.meter.done(self.parts.values().map(|part| part.len).sum()),
+            Input::Completed(_) | Input::ObjectStored(_) => {
+                self.sealer.meter.done(self.parts.values().map(|part| part.len).sum())
+            }
             Input::Missing(missing) => {
                 // All that was for the tail, which is sealed again too.
                 self.parts.clear();
@@ -395,7 +346,8 @@ impl Driver {
                 });
             }
             LedgerPlan::Open(ledger) => {
-                let synced = ledger.append(&self.sealer.data_key, &record).and_then(|()| ledger.sync_due(durable));
+                let synced =
+                    ledger.append(self.sealer.cipher.data_key(), &record).and_then(|()| ledger.sync_due(durable));
                 match synced {
                     Ok(None) => {}
                     Ok(Some(file)) => {
@@ -484,23 +436,20 @@ impl Driver {
         {
             return self.put_direct(number, attempt, part, offset);
         }
-        let held = |part: PartNumber| -> Result<&HeldBytes> {
-            self.parts.get(&part).and_then(|part| Some(&part.held.as_ref()?.bytes)).ok_or_else(|| unknown(part))
-        };
         let (shared, window) = (&self.sealer.shared, self.config.window);
         let mut streamed = None;
         let payload = match body {
-            PutBody::Held(part) => held(part)?.payload(shared, window),
+            PutBody::Held(part) => self.held(part)?.payload(shared, window),
             PutBody::Tail { part, piece } => {
                 self.tail.insert(number);
-                tail_payload(part.map(held).transpose()?, &self.trailer, piece, shared, window)
+                self.tail_payload(part, piece)?
             }
             PutBody::Sealing(part) => {
                 let Source::At(source) = &self.source else { return Err(unknown(part)) };
                 let state = self.parts.get(&part).ok_or_else(|| unknown(part))?;
                 let (answer, wait) = oneshot::channel();
                 let segments = self.sealer.seal_streaming(source, part, state.offset, state.len, window, answer)?;
-                let len = sealed_len(state.len).ok_or_else(|| unknown(part))?;
+                let len = self.plan.stored_len(state.len);
                 streamed = Some(wait);
                 Payload::produced(len, segments)
             }
@@ -526,13 +475,13 @@ impl Driver {
         let Source::At(source) = &self.source else { return Err(unknown(part)) };
         let (source, sealer) = (Arc::clone(source), Arc::clone(&self.sealer));
         let Part { offset: from, len, .. } = *self.parts.get(&part).ok_or_else(|| unknown(part))?;
-        let sealed = sealed_len(len).ok_or_else(|| unknown(part))?;
+        let stored_len = self.plan.stored_len(len);
         let (object, upload) = (Arc::clone(&self.object), self.upload()?);
         self.spawn(Op::Put { upload_part: number, attempt }, async move {
             let stored = async {
                 let store = object.store.direct();
                 let store = store.ok_or_else(|| Error::new(ErrorKind::Internal, "a store changed its ways"))?;
-                let sink = store.begin_part(&upload, number, offset, sealed).await?;
+                let sink = store.begin_part(&upload, number, offset, stored_len).await?;
                 let sealed = sealer.seal_into(&source, part, from, len, &sink).await?;
                 Ok((sink.finish().await?, sealed))
             };
@@ -540,6 +489,35 @@ impl Driver {
             Ok(Input::Stored { part: number, attempt, etag, sealed: Some(sealed) })
         });
         Ok(())
+    }
+
+    /// All of an object in one request.
+    fn put_object(&mut self, part: Option<PartNumber>) -> Result<()> {
+        let payload = self.tail_payload(part, TailPiece::Whole)?;
+        let (object, sealer, manifest) = (Arc::clone(&self.object), Arc::clone(&self.sealer), self.manifest.clone());
+        // The request is repeated, so what looks at the object need not be.
+        let retry = RetryPolicy { attempts: 1, ..self.config.retry.clone() };
+        self.spawn(Op::PutObject, async move {
+            let put = object.store.put_object(&object.key, payload, &object.properties, object.condition);
+            let error = match put.await {
+                Ok(etag) => return Ok(Input::ObjectStored(etag)),
+                Err(error) => error,
+            };
+            match object.made_all_the_same(&sealer.shared, &sealer.cipher, &manifest, &retry, &error).await? {
+                Some(etag) => Ok(Input::ObjectStored(etag)),
+                None => Err(error),
+            }
+        });
+        Ok(())
+    }
+
+    fn held(&self, part: PartNumber) -> Result<&HeldBytes> {
+        self.parts.get(&part).and_then(|part| Some(&part.held.as_ref()?.bytes)).ok_or_else(|| unknown(part))
+    }
+
+    fn tail_payload(&self, part: Option<PartNumber>, piece: TailPiece) -> Result<Payload> {
+        let held = part.map(|part| self.held(part)).transpose()?;
+        Ok(tail_payload(held, &self.trailer, piece, &self.sealer.shared, self.config.window))
     }
 
     fn seal_trailer(&mut self, parts: Vec<SealedPart>) -> Result<()> {
@@ -555,6 +533,7 @@ impl Driver {
             if let Some(source) = source {
                 source.check_unchanged()?;
             }
+            let Some(data_key) = sealer.cipher.data_key() else { return Ok(Bytes::new()) };
             let part = |part: SealedPart| ManifestPart {
                 number: part.number,
                 len: part.len,
@@ -562,7 +541,7 @@ impl Driver {
                 salt: part.salt,
             };
             let manifest = Manifest::new(parts.into_iter().map(part).collect(), sealer.checksums, BTreeMap::new())?;
-            trailer::seal(sealer.shared.backend, &sealer.data_key, &sealer.object_id, &manifest).map(Bytes::from)
+            trailer::seal(sealer.shared.backend, data_key, &sealer.object_id, &manifest).map(Bytes::from)
         });
         self.tasks.spawn(async move { Event::Trailer(work.await) });
         Ok(())
@@ -577,22 +556,10 @@ impl Driver {
                 Ok(etag) => return Event::Fact(Input::Completed(etag)),
                 Err(error) => error,
             };
-            // It may be done all the same, by this request or one before: the answer was lost, or the upload is gone, or what
-            // is in the way is the object itself.
-            let unclear = match error.kind() {
-                ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::Changed => true,
-                _ => error.retry() != Retry::No,
-            };
-            if unclear {
-                let done = object.published(&sealer.shared, &sealer.data_key, Some(&manifest), &retry).await;
-                match (done, error.kind()) {
-                    (Ok(Some(done)), _) => return Event::Fact(Input::Completed(done.etag)),
-                    // Of an upload that is gone only the object could tell what became of it, so it is asked for again.
-                    (Err(unknown), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
-                        return Event::Failed(Op::Complete, unknown);
-                    }
-                    _ => {}
-                }
+            match object.made_all_the_same(&sealer.shared, &sealer.cipher, &manifest, &retry, &error).await {
+                Ok(Some(etag)) => return Event::Fact(Input::Completed(etag)),
+                Ok(None) => {}
+                Err(unknown) => return Event::Failed(Op::Complete, unknown),
             }
             if error.kind() == ErrorKind::Changed && rereadable {
                 match missing(object.store.as_ref(), &upload, &parts).await {
@@ -641,14 +608,15 @@ impl Driver {
         match outcome.clone() {
             Outcome::Completed(etag) => {
                 ledger.into_iter().for_each(ledger::forget);
-                let sealed_parts = self.manifest.iter().filter_map(|part| sealed_len(part.len)).sum::<u64>();
+                let stored_parts = self.manifest.iter().map(|part| self.plan.stored_len(part.len)).sum::<u64>();
                 Ok(Uploaded {
                     object_id: self.sealer.object_id,
+                    protection: self.object.identity.protection(),
                     etag,
                     plain_len: self.manifest.iter().map(|part| part.len).sum(),
-                    sealed_len: sealed_parts + self.trailer.len() as u64,
+                    sealed_len: stored_parts + self.trailer.len() as u64,
                     parts: u32::try_from(self.manifest.len()).unwrap_or(u32::MAX),
-                    data_keys: self.object.envelope.data_keys().to_vec(),
+                    data_keys: self.object.identity.data_keys().to_vec(),
                 })
             }
             Outcome::Aborted(_) | Outcome::NotStarted(_) => {

@@ -1,7 +1,8 @@
 //! The ledger: one append-only file for each upload, so that a crash costs re-sending and nothing else.
 //!
 //! Layout (FORMAT.md, "Ledger"): a header in the clear, then records that are Cobblestone messages under the object's data key, each
-//! bound by its context to its number and to all that came before.
+//! bound by its context to its number and to all that came before. Of an upload that is not sealed, and has no data key, records are in
+//! the clear, and each ends with a hash of itself and all before it: that notices damage, not intent.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::identity::Identity;
 use crate::crypto::{self, Backend, DataKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Envelope, context};
+use crate::format::{self, context};
 use crate::source::SourceIdentity;
 use crate::types::{ETag, ObjectId, ObjectKey, Salt, UploadId};
 use crate::upload::{PartPlan, Record, SealedPart};
@@ -34,6 +36,7 @@ pub(crate) struct Header {
     pub(crate) bucket: String,
     pub(crate) key: String,
     pub(crate) upload: UploadId,
+    /// What of the object's metadata is ours: the envelope, or the mark of one that is not sealed.
     pub(crate) envelope: std::collections::BTreeMap<String, String>,
     pub(crate) plan: PartPlan,
     pub(crate) checksums: bool,
@@ -49,8 +52,8 @@ impl Header {
         self.key.parse()
     }
 
-    pub(crate) fn envelope(&self) -> Result<Envelope> {
-        Envelope::from_metadata(&self.envelope)
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        Identity::from_metadata(&self.envelope)
     }
 }
 
@@ -139,7 +142,7 @@ impl Ledger {
     }
 
     /// Appends a part record. On disk within a second, or with the next durable record.
-    pub(crate) fn append(&mut self, data_key: &DataKey, record: &Record) -> Result<()> {
+    pub(crate) fn append(&mut self, data_key: Option<&DataKey>, record: &Record) -> Result<()> {
         let row = match record {
             Record::Initiated { .. } => return Ok(()), // the header says it
             Record::Part { sealed, etag, .. } => Row::Part { part: sealed.into(), etag: etag.clone() },
@@ -148,10 +151,15 @@ impl Ledger {
         let json = serde_json::to_vec(&row)
             .map_err(|e| Error::new(ErrorKind::Internal, "writing a ledger record").with_source(e))?;
         let number = self.records + 1;
-        let context = context::ledger(&self.object_id, number, &self.hash);
-        let sealed = crypto::seal_message(self.backend, data_key, &context, &json)?;
-        let mut bytes = u32::try_from(sealed.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
-        bytes.extend_from_slice(&sealed);
+        let content = match data_key {
+            Some(data_key) => {
+                let context = context::ledger(&self.object_id, number, &self.hash);
+                crypto::seal_message(self.backend, data_key, &context, &json)?
+            }
+            None => [json.as_slice(), &next_hash(&self.hash, &json)].concat(),
+        };
+        let mut bytes = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+        bytes.extend_from_slice(&content);
         self.file.write_all(&bytes).map_err(|e| self.failed("writing", e))?;
         self.records = number;
         self.hash = next_hash(&self.hash, &bytes);
@@ -245,11 +253,21 @@ impl PendingUpload {
         &self.header
     }
 
-    /// Reads the records with the data key, and makes the ledger ready to append to.
-    pub(crate) fn into_ledger(self, backend: Backend, data_key: &DataKey) -> Result<(Ledger, Header, Recorded)> {
+    /// Whether it makes an object that is stored as it is. Then no key is needed to go on with it.
+    #[must_use]
+    pub fn is_unsealed(&self) -> bool {
+        format::unsealed_by(&self.header.envelope).is_some()
+    }
+
+    /// Reads the records, with the data key where they are sealed, and makes the ledger ready to append to.
+    pub(crate) fn into_ledger(
+        self,
+        backend: Backend,
+        data_key: Option<&DataKey>,
+    ) -> Result<(Ledger, Header, Recorded)> {
         let Self { mut file, path, header, header_bytes } = self;
         let doing = |e| Error::io(format!("reading the upload ledger {}", path.display()), e);
-        let object_id = *header.envelope()?.object_id();
+        let object_id = *header.identity()?.object_id();
         let end = file.metadata().map_err(doing)?.len();
         let mut at = header_bytes.len() as u64;
         let mut ledger = Ledger {
@@ -266,7 +284,6 @@ impl PendingUpload {
             file.seek(SeekFrom::Start(at)).map_err(doing)?;
             let Some(bytes) = read_record(&mut file, end - at).map_err(doing)? else { break };
             let number = ledger.records + 1;
-            let context = context::ledger(&object_id, number, &ledger.hash);
             let refused = |e: Error| {
                 Error::new(
                     ErrorKind::Ledger,
@@ -277,8 +294,15 @@ impl PendingUpload {
                 )
                 .with_source(e)
             };
-            let json = crypto::open_message(backend, data_key, &context, bytes.get(4..).unwrap_or_default())
-                .map_err(refused)?;
+            let content = bytes.get(4..).unwrap_or_default();
+            let json = match data_key {
+                Some(data_key) => {
+                    let context = context::ledger(&object_id, number, &ledger.hash);
+                    crypto::open_message(backend, data_key, &context, content)
+                }
+                None => unhashed(content, &ledger.hash),
+            };
+            let json = json.map_err(refused)?;
             let row: Row = serde_json::from_slice(&json)
                 .map_err(|e| refused(Error::new(ErrorKind::Malformed, "not a ledger record").with_source(e)))?;
             recorded.add(row).map_err(refused)?;
@@ -335,6 +359,14 @@ fn read_record(file: &mut File, left: u64) -> std::io::Result<Option<Vec<u8>>> {
     bytes.resize(4 + len as usize, 0);
     file.read_exact(bytes.get_mut(4..).unwrap_or_default())?;
     Ok(Some(bytes))
+}
+
+/// A record in the clear without the hash behind it, which must be its own.
+fn unhashed(content: &[u8], hash_before: &[u8; 32]) -> Result<Vec<u8>> {
+    match content.split_last_chunk::<32>() {
+        Some((json, hash)) if *hash == next_hash(hash_before, json) => Ok(json.to_vec()),
+        _ => Err(Error::new(ErrorKind::Malformed, "it does not end with its hash")),
+    }
 }
 
 fn next_hash(hash: &[u8; 32], record: &[u8]) -> [u8; 32] {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod abort;
 mod buffers;
+mod cipher;
 mod control;
 mod driver;
 mod held;
+mod identity;
 mod ledger;
 mod read;
 mod reader_io;
@@ -26,10 +28,10 @@ mod workers;
 pub use abort::forget_damaged;
 pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
-pub use read::{GetOptions, ReadOptions, Reader, Verified, Written, partial_path};
+pub use read::{GetOptions, ReadOptions, Reader, UnsealedReader, Verified, Written, partial_path};
 pub use reader_io::ObjectReader;
 pub use rewrap::{CmkId, Remove, RewrapOptions, RewrapOutcome, Rewrapped};
-pub use upload::{ResumeOptions, UploadOptions, Uploaded};
+pub use upload::{Protection, ResumeOptions, UploadOptions, Uploaded};
 
 use crate::crypto::{Backend, SEALED_STRIPE, STRIPE};
 use crate::error::{Error, ErrorKind, Result};

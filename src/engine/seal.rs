@@ -1,4 +1,4 @@
-//! From plaintext to sealed stripes: the one place where a part's bytes are made.
+//! From plaintext to stored stripes: the one place where a part's bytes are made. They are sealed, unless nothing is to be.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Shared;
 use super::buffers::Buffer;
+use super::cipher::{Cipher, PartCipher, StripeCipher};
 use super::control::Meter;
 use super::held::{HeldBytes, HeldPart};
 use super::spool::window_closed;
 use super::workers::{BLOCK, Gather, Scratch};
-use crate::crypto::{self, Crc64, DataKey, STRIPE, Sealer, StripeSealer};
+use crate::crypto::{self, Crc64, STRIPE};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::context;
 use crate::source::ReadAt;
 use crate::store::PartSink;
 use crate::types::{ObjectId, PartNumber};
@@ -23,7 +23,7 @@ use crate::upload::SealedPart;
 /// What sealing one object's parts needs, the same for all of them.
 pub(crate) struct PartSealer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) data_key: Arc<DataKey>,
+    pub(crate) cipher: Cipher,
     pub(crate) object_id: ObjectId,
     pub(crate) checksums: bool,
     pub(crate) meter: Meter,
@@ -38,7 +38,7 @@ pub(crate) type Stripe = (Bytes, u64, u64);
 /// A part whose stripes are on their way through the workers.
 pub(crate) struct SealingPart {
     number: PartNumber,
-    sealer: Sealer,
+    cipher: PartCipher,
     checksums: bool,
     stripes: Gather<Stripe>,
 }
@@ -56,9 +56,8 @@ impl SealedPart {
 impl PartSealer {
     /// Begins one sealing of part `number`, with a salt of its own.
     pub(crate) fn begin(&self, number: PartNumber) -> Result<SealingPart> {
-        let context = context::part(&self.object_id, number);
-        let sealer = Sealer::begin(self.shared.backend, &self.data_key, &context).map_err(|e| e.with_part(number))?;
-        Ok(SealingPart { number, sealer, checksums: self.checksums, stripes: Gather::new() })
+        let cipher = self.cipher.begin(&self.shared, &self.object_id, number)?;
+        Ok(SealingPart { number, cipher, checksums: self.checksums, stripes: Gather::new() })
     }
 
     /// Seals all of a part from a source that can be read at any offset. The caller holds a credit for each stripe of it; the empty
@@ -72,7 +71,7 @@ impl PartSealer {
     ) -> Result<HeldPart> {
         let mut part = self.begin(number)?;
         for stripe in stripes(offset, len) {
-            let job = self.stripe_at(source, part.sealer.next_stripe()?, stripe, None);
+            let job = self.stripe_at(source, part.cipher.next_stripe()?, stripe, None);
             part.stripes.run(&self.shared.workers, job)?;
         }
         part.finish().await
@@ -87,21 +86,21 @@ impl PartSealer {
         len: u64,
         sink: &Arc<dyn PartSink>,
     ) -> Result<SealedPart> {
-        let mut sealer = self.begin(number)?.sealer;
-        sink.write(0, sealer.header())?;
-        let mut sealed = SealedPart { number, len: 0, salt: sealer.salt(), crc64: 0 };
+        let mut cipher = self.begin(number)?.cipher;
+        sink.write(0, cipher.header())?;
+        let mut sealed = SealedPart { number, len: 0, salt: cipher.salt(), crc64: 0 };
         let mut stripes = stripes(offset, len).enumerate().peekable();
         // So many at a time that waiting for the last of them costs nothing, and others' work need not wait for all of a part.
         while stripes.peek().is_some() {
             let mut gather = Gather::new();
             for (n, stripe) in stripes.by_ref().take(DIRECT_STRIPES) {
-                let at = crypto::HEADER as u64 + n as u64 * crypto::SEALED_STRIPE as u64;
-                let (sealer, source, sink) = (sealer.next_stripe()?, Arc::clone(source), Arc::clone(sink));
+                let at = cipher.stripe_at(n);
+                let (cipher, source, sink) = (cipher.next_stripe()?, Arc::clone(source), Arc::clone(sink));
                 let (checksums, meter) = (self.checksums, self.meter.clone());
                 gather.run(&self.shared.workers, move |scratch| {
                     let mut out = InTurn { sink: sink.as_ref(), at, block: &mut scratch.sealed, filled: 0 };
                     let plain = &mut scratch.plain;
-                    let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, plain, &mut out)?;
+                    let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, plain, &mut out)?;
                     out.flush()?;
                     meter.sealed(stripe.len as u64);
                     Ok((crc, stripe.len as u64))
@@ -116,7 +115,7 @@ impl PartSealer {
 
     /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.
     pub(crate) fn push(&self, part: &mut SealingPart, plain: Vec<u8>, last: bool, pool: &Arc<PlainPool>) -> Result<()> {
-        let job = self.stripe_of(part.sealer.next_stripe()?, plain, last, pool, None);
+        let job = self.stripe_of(part.cipher.next_stripe()?, plain, last, pool, None);
         part.stripes.run(&self.shared.workers, job)
     }
 
@@ -129,13 +128,13 @@ impl PartSealer {
         pool: &Arc<PlainPool>,
         permit: OwnedSemaphorePermit,
     ) -> Result<impl Future<Output = Result<Stripe>> + Send + use<>> {
-        let job = self.stripe_of(part.sealer.next_stripe()?, plain, last, pool, Some(permit));
+        let job = self.stripe_of(part.cipher.next_stripe()?, plain, last, pool, Some(permit));
         Ok(self.shared.workers.run(job))
     }
 
     fn stripe_of(
         &self,
-        mut stripe: StripeSealer,
+        mut cipher: StripeCipher,
         plain: Vec<u8>,
         last: bool,
         pool: &Arc<PlainPool>,
@@ -145,11 +144,8 @@ impl PartSealer {
         let buffers = Arc::clone(&self.shared.buffers);
         move |_| {
             if plain.is_empty() {
-                let mut chunk = vec![0; crypto::TAG];
-                let sealed = stripe.seal_last(&plain, &mut chunk);
                 pool.put_back(plain);
-                sealed?;
-                return Ok((chunk.into(), 0, 0));
+                return empty_end(cipher);
             }
             let mut buffer = buffers.take();
             if let Some(permit) = permit {
@@ -157,9 +153,10 @@ impl PartSealer {
             }
             let crc = if checksums { crypto::crc64(&plain) } else { 0 };
             let len = plain.len() as u64;
-            let sealed = sealed_space(&mut buffer, plain.len(), last).and_then(|out| match last {
-                true => stripe.seal_last(&plain, out),
-                false => stripe.seal(&plain, out),
+            let room = cipher.stored_len(plain.len(), last);
+            let sealed = room_of(buffer.space(), room).and_then(|out| match last {
+                true => cipher.write_last(&plain, out),
+                false => cipher.write(&plain, out),
             });
             pool.put_back(plain);
             buffer.set_filled(sealed?);
@@ -179,9 +176,9 @@ impl PartSealer {
         window: u32,
         sealed: oneshot::Sender<SealedPart>,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
-        let mut sealer = self.begin(number)?.sealer;
-        let header = Bytes::copy_from_slice(sealer.header());
-        let mut part = SealedPart { number, len: 0, salt: sealer.salt(), crc64: 0 };
+        let mut cipher = self.begin(number)?.cipher;
+        let header = Bytes::copy_from_slice(cipher.header());
+        let mut part = SealedPart { number, len: 0, salt: cipher.salt(), crc64: 0 };
         let checksums = self.checksums;
         let mut sealed = Some(sealed);
         let window = (window as usize).max(1);
@@ -192,7 +189,7 @@ impl PartSealer {
         let body = stream::iter(stripes(offset, len))
             // One after another, so that stripes are begun, and given room, in their order.
             .then(move |stripe| {
-                let next = sealer.next_stripe();
+                let next = cipher.next_stripe();
                 let permit = Arc::clone(&room).acquire_owned();
                 let (this, source) = (Arc::clone(&this), Arc::clone(&source));
                 async move {
@@ -211,13 +208,15 @@ impl PartSealer {
                 }
                 Ok(bytes)
             });
-        Ok(stream::iter([Ok(header)]).chain(body))
+        // Without a cipher there is no header, and no tag behind whole stripes.
+        let is_there = |bytes: &Result<Bytes>| std::future::ready(!matches!(bytes, Ok(bytes) if bytes.is_empty()));
+        Ok(stream::iter([Ok(header)]).chain(body).filter(is_there))
     }
 
     fn stripe_at(
         &self,
         source: &Arc<dyn ReadAt>,
-        sealer: StripeSealer,
+        cipher: StripeCipher,
         stripe: StripeSpan,
         permit: Option<OwnedSemaphorePermit>,
     ) -> impl FnOnce(&mut Scratch) -> Result<Stripe> + Send + use<> {
@@ -225,16 +224,14 @@ impl PartSealer {
         let buffers = Arc::clone(&self.shared.buffers);
         move |scratch| {
             if stripe.len == 0 {
-                let mut chunk = vec![0; crypto::TAG];
-                sealer.seal_last(&[], &mut chunk)?;
-                return Ok((chunk.into(), 0, 0));
+                return empty_end(cipher);
             }
             let mut buffer = buffers.take();
             if let Some(permit) = permit {
                 buffer = buffer.with_permit(permit);
             }
             let mut out = Whole { buffer: &mut buffer, filled: 0 };
-            let crc = seal_stripe(source.as_ref(), sealer, &stripe, checksums, &mut scratch.plain, &mut out)?;
+            let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, &mut scratch.plain, &mut out)?;
             meter.sealed(stripe.len as u64);
             Ok((buffer.freeze(), crc, stripe.len as u64))
         }
@@ -244,12 +241,12 @@ impl PartSealer {
 impl SealingPart {
     /// What its sealed bytes begin with.
     pub(crate) fn header(&self) -> Bytes {
-        Bytes::copy_from_slice(self.sealer.header())
+        Bytes::copy_from_slice(self.cipher.header())
     }
 
     /// What the manifest says of it as long as it has no stripes.
     pub(crate) fn without_stripes(&self) -> SealedPart {
-        SealedPart { number: self.number, len: 0, salt: self.sealer.salt(), crc64: 0 }
+        SealedPart { number: self.number, len: 0, salt: self.cipher.salt(), crc64: 0 }
     }
 
     /// Waits for the workers.
@@ -262,6 +259,8 @@ impl SealingPart {
             sealed.add(self.checksums, crc, len);
             segments.push(bytes);
         }
+        // Without a cipher there is no header, and no tag behind whole stripes.
+        segments.retain(|bytes| !bytes.is_empty());
         Ok(HeldPart { bytes: HeldBytes::Memory(segments), sealed })
     }
 }
@@ -338,7 +337,7 @@ impl Output for InTurn<'_> {
 /// Reads, checksums and seals a stripe block by block, each while it is in cache. Returns the plaintext's checksum, 0 if not wanted.
 fn seal_stripe(
     source: &dyn ReadAt,
-    mut sealer: StripeSealer,
+    mut cipher: StripeCipher,
     stripe: &StripeSpan,
     checksums: bool,
     scratch: &mut [u8],
@@ -359,14 +358,15 @@ fn seal_stripe(
             if checksums {
                 crc.update(piece);
             }
-            sealer.seal(piece, out.room(sealed_chunks_len(piece.len(), false))?)?;
+            cipher.write(piece, out.room(cipher.stored_len(piece.len(), false))?)?;
         }
         if at_end {
             if stripe.last {
                 if checksums {
                     crc.update(rest);
                 }
-                sealer.seal_last(rest, out.room(sealed_chunks_len(rest.len(), true))?)?;
+                let room = cipher.stored_len(rest.len(), true);
+                cipher.write_last(rest, out.room(room)?)?;
             }
             return Ok(if checksums { crc.value() } else { 0 });
         }
@@ -374,12 +374,15 @@ fn seal_stripe(
 }
 
 /// Sealed length of `plain` bytes of consecutive chunks; with the message's last chunk, one more that may be empty.
-fn sealed_chunks_len(plain: usize, last: bool) -> usize {
+pub(super) fn sealed_chunks_len(plain: usize, last: bool) -> usize {
     plain + crypto::TAG * (plain / crypto::CHUNK + usize::from(last))
 }
 
-fn sealed_space(buffer: &mut Buffer, plain: usize, last: bool) -> Result<&mut [u8]> {
-    room_of(buffer.space(), sealed_chunks_len(plain, last))
+/// What follows whole stripes at a part's end: of a sealed one, an empty chunk's tag.
+fn empty_end(cipher: StripeCipher) -> Result<Stripe> {
+    let mut end = vec![0; cipher.stored_len(0, true)];
+    cipher.write_last(&[], &mut end)?;
+    Ok((end.into(), 0, 0))
 }
 
 pub(super) fn room_of(out: &mut [u8], len: usize) -> Result<&mut [u8]> {

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Engine;
+use super::cipher::Cipher;
 use super::control::{Cancel, Meter, OnCancel, ProgressCallback};
-use super::driver::{Driver, LedgerPlan, Object};
+use super::driver::{Driver, LedgerPlan};
+use super::identity::{Identity, Object};
 use super::ledger::{self, Header, PendingUpload};
 use super::recheck::recheck;
 use super::retries::Retries;
 use super::seal::PartSealer;
 use super::spool::Spool;
-use crate::crypto::{STRIPE, sealed_len};
+use crate::crypto::STRIPE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Envelope};
 use crate::kms::recipients::{Recipient, Trusted, new_data_key};
@@ -26,14 +28,32 @@ const MAX_IN_FLIGHT: u32 = 64;
 /// How many parts are written at once by a store on this machine, or wait in a spool, unless the caller says otherwise.
 const LOCAL_IN_FLIGHT: u32 = 8;
 
+/// Whether what is uploaded is sealed: what protects it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// Encrypted and authenticated, for the recipients.
+    #[default]
+    Sealed,
+    /// Stored as it is: an ordinary upload, with all its retries and resuming. **Whoever can read the store can read it, and whoever can
+    /// write there can alter it unnoticed.**
+    ///
+    /// There are no recipients then, and nothing that only a sealed object has: no encryption context, no binding, no spool (which holds
+    /// ciphertext only). The object's metadata says so, `sealift-unsealed`, and [`Engine::open`] refuses it;
+    /// [`Engine::open_unsealed`](Engine::open_unsealed) reads it.
+    Unsealed,
+}
+
 /// How an upload is done. The default is right for most.
 #[derive(Clone)]
 pub struct UploadOptions {
+    /// Whether it is sealed.
+    pub protection: Protection,
     /// Plaintext bytes of a part; grown so that the object fits the store's part limit. Default: 16 MiB.
     pub part_size: Option<u64>,
     /// Keeps all parts but the last at one length, for stores that want that.
     pub uniform_parts: bool,
-    /// Records the CRC-64/XZ of every part's plaintext in the manifest. It costs up to a quarter of the sealing speed.
+    /// Records the CRC-64/XZ of every part's plaintext in the manifest and the ledger; of an unsealed object in the ledger only. It costs
+    /// up to a quarter of the sealing speed.
     pub checksums: bool,
     /// Pairs that the key service authenticates, stored with the object in the clear.
     pub context: EncryptionContext,
@@ -79,6 +99,7 @@ pub struct UploadOptions {
 impl Default for UploadOptions {
     fn default() -> Self {
         Self {
+            protection: Protection::Sealed,
             part_size: None,
             uniform_parts: false,
             checksums: false,
@@ -109,6 +130,8 @@ impl std::fmt::Debug for UploadOptions {
 /// How an upload is resumed. What the object is like was settled when it began.
 #[derive(Clone)]
 pub struct ResumeOptions {
+    /// What the upload must have begun with. Its ledger says so too, but whoever altered that must not have plaintext sent.
+    pub protection: Protection,
     /// As in [`UploadOptions`].
     pub on_failure: OnCancel,
     /// As in [`UploadOptions`].
@@ -127,7 +150,8 @@ pub struct ResumeOptions {
 impl Default for ResumeOptions {
     fn default() -> Self {
         let UploadOptions { on_failure, retry, max_in_flight, progress, cancel, .. } = UploadOptions::default();
-        Self { on_failure, retry, max_in_flight, verify_source: false, progress, cancel }
+        let protection = Protection::Sealed;
+        Self { protection, on_failure, retry, max_in_flight, verify_source: false, progress, cancel }
     }
 }
 
@@ -140,22 +164,27 @@ impl std::fmt::Debug for ResumeOptions {
 /// A finished upload.
 #[derive(Clone, Debug)]
 pub struct Uploaded {
-    /// Identity of the object.
+    /// Identity of the object; where it is not sealed, of the upload that made it.
     pub object_id: ObjectId,
+    /// Whether it is sealed.
+    pub protection: Protection,
     /// The store's tag of the object.
     pub etag: ETag,
     /// Bytes of plaintext.
     pub plain_len: u64,
     /// Bytes of the body, trailer included.
     pub sealed_len: u64,
-    /// How many sealed parts it has.
+    /// How many parts it has, without the trailer.
     pub parts: u32,
-    /// The data key, as each CMK wrapped it.
+    /// The data key, as each CMK wrapped it. None where it is not sealed.
     pub data_keys: Vec<WrappedKey>,
 }
 
 impl Engine {
     /// Seals `source` and stores it as `key`. What was there is replaced at the end, in one step, or not at all.
+    ///
+    /// An object of a known length that fits one part, and that part in memory, is one request to the store, which is repeated if it fails;
+    /// nothing of it can be resumed. (At a store on this machine that is so up to 1 MiB.)
     ///
     /// One call to the key service of each recipient, none for retries. Dropping the future stops the upload where it is: its ledger,
     /// where there is one, stays, and so do the parts in the store; [`UploadOptions::cancel`] ends it cleanly.
@@ -175,6 +204,9 @@ impl Engine {
     ) -> Result<Uploaded> {
         let limits = store.limits();
         format::check_own_metadata(&options.metadata)?;
+        if options.protection == Protection::Unsealed {
+            refuse_sealing(recipients, &options)?;
+        }
         let announced = source.len();
         let access = source.open();
         let rereadable = matches!(access, Access::At(_));
@@ -184,6 +216,10 @@ impl Engine {
         let plan = match &access {
             Access::At(source) => PartPlan::known(source.len(), options.part_size, options.uniform_parts, &limits)?,
             Access::Once(_) => plan_of_stream(announced, options.part_size, options.uniform_parts, &config)?,
+        };
+        let plan = match options.protection {
+            Protection::Sealed => plan,
+            Protection::Unsealed => plan.unsealed(&limits)?,
         };
         let config = holding_back(config, &plan, self.shared());
         let len = plan.total();
@@ -196,21 +232,27 @@ impl Engine {
         };
 
         let object_id = ObjectId::random()?;
-        let bound_to = options.bind.then(|| (store.bucket(), key.as_str()));
-        let kms_context = Envelope::kms_context(&object_id, &options.context, bound_to);
-        let (data_key, data_keys) = new_data_key(recipients, &kms_context).await?;
-        let envelope = Envelope::new(object_id, data_keys, options.context.clone(), options.bind)?;
-        let envelope_metadata = envelope.to_metadata();
+        let (cipher, identity) = match options.protection {
+            Protection::Unsealed => (Cipher::None, Identity::Unsealed(object_id)),
+            Protection::Sealed => {
+                let bound_to = options.bind.then(|| (store.bucket(), key.as_str()));
+                let kms_context = Envelope::kms_context(&object_id, &options.context, bound_to);
+                let (data_key, data_keys) = new_data_key(recipients, &kms_context).await?;
+                let envelope = Envelope::new(object_id, data_keys, options.context.clone(), options.bind)?;
+                (Cipher::Cobblestone(Arc::new(data_key)), Identity::Sealed(envelope))
+            }
+        };
+        let our_metadata = identity.metadata();
         let mut metadata = options.metadata.clone();
-        metadata.extend(envelope_metadata.clone());
+        metadata.extend(our_metadata.clone());
         format::check_metadata(&metadata, store.metadata_prefix_len(), limits.max_metadata)?;
 
-        let identity = match &access {
+        let source_identity = match &access {
             Access::At(source) => source.identity(),
             Access::Once(_) => None,
         };
         // Of a stream too, although it cannot be resumed: the ledger is how its parts are found again, to be aborted.
-        let resumable = identity.is_some() && options.ledger.is_some() && store.is_durable();
+        let resumable = source_identity.is_some() && options.ledger.is_some() && store.is_durable();
         let ledger = match options.ledger {
             Some(dir) if store.is_durable() => LedgerPlan::Create {
                 dir,
@@ -220,11 +262,11 @@ impl Engine {
                     bucket: store.bucket().to_owned(),
                     key: key.as_str().to_owned(),
                     upload: UploadId(String::new()),
-                    envelope: envelope_metadata,
+                    envelope: our_metadata,
                     plan: plan.clone(),
                     checksums: options.checksums,
                     if_not_exists: options.condition == PutCondition::IfNotExists,
-                    source: identity,
+                    source: source_identity,
                 }),
             },
             _ => LedgerPlan::None,
@@ -241,11 +283,11 @@ impl Engine {
                 tags: options.tags,
             },
             condition: options.condition,
-            envelope,
+            identity,
         };
         let sealer = PartSealer {
             shared: Arc::clone(self.shared()),
-            data_key: Arc::new(data_key),
+            cipher,
             object_id,
             checksums: options.checksums,
             meter: Meter::new(announced.or(len), options.progress),
@@ -290,15 +332,30 @@ impl Engine {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let key = pending.key()?;
-        let envelope = header.envelope()?;
-        let bound_to = envelope.is_bound().then_some((header.bucket.as_str(), header.key.as_str()));
-        let kms_context = Envelope::kms_context(envelope.object_id(), envelope.context(), bound_to);
-        let (data_key, _) = trusted.unwrap(envelope.data_keys(), &kms_context, |_| true).await?;
-        let data_key = Arc::new(data_key);
+        let identity = header.identity()?;
+        if identity.protection() != options.protection {
+            let message = match options.protection {
+                Protection::Sealed => "this upload is not sealed: to go on with it, that must be asked for",
+                Protection::Unsealed => "this upload is sealed: it cannot go on without",
+            };
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        if header.plan.is_unsealed() != (options.protection == Protection::Unsealed) {
+            return Err(Error::new(ErrorKind::Ledger, "the upload's ledger contradicts itself: abort it"));
+        }
+        let cipher = match &identity {
+            Identity::Unsealed(_) => Cipher::None,
+            Identity::Sealed(envelope) => {
+                let bound_to = envelope.is_bound().then_some((header.bucket.as_str(), header.key.as_str()));
+                let kms_context = Envelope::kms_context(envelope.object_id(), envelope.context(), bound_to);
+                let (data_key, _) = trusted.unwrap(envelope.data_keys(), &kms_context, |_| true).await?;
+                Cipher::Cobblestone(Arc::new(data_key))
+            }
+        };
         let backend = self.backend();
         let (ledger, header, recorded) = {
-            let data_key = Arc::clone(&data_key);
-            self.shared().workers.run(move |_| pending.into_ledger(backend, &data_key)).await?
+            let cipher = cipher.clone();
+            self.shared().workers.run(move |_| pending.into_ledger(backend, cipher.data_key())).await?
         };
         let upload = Upload { key: key.clone(), id: header.upload.clone() };
         let condition = if header.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None };
@@ -307,7 +364,7 @@ impl Engine {
             key,
             properties: Properties { metadata: header.envelope.clone(), ..Properties::default() },
             condition,
-            envelope,
+            identity,
         };
         let retries = Retries::new(options.retry.clone());
         let listed = match retries.run(self.shared(), || object.store.list_parts(&upload)).await {
@@ -315,7 +372,7 @@ impl Engine {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // Either Complete had been done and only its answer was lost, or somebody aborted it.
                 let done =
-                    object.published(self.shared(), &data_key, recorded.manifest.as_deref(), &options.retry).await?;
+                    object.published(self.shared(), &cipher, recorded.manifest.as_deref(), &options.retry).await?;
                 let done = done.ok_or_else(|| {
                     e.while_doing("the store has forgotten this upload; abort it here too, and upload anew")
                 })?;
@@ -333,7 +390,9 @@ impl Engine {
             .into_iter()
             .filter(|(part, etag)| {
                 listed.iter().any(|listed| {
-                    listed.number == part.number && listed.etag == *etag && sealed_len(part.len) == Some(listed.len)
+                    listed.number == part.number
+                        && listed.etag == *etag
+                        && header.plan.stored_len(part.len) == listed.len
                 })
             })
             .collect();
@@ -349,8 +408,8 @@ impl Engine {
         let machine = Machine::resume(Config { keep_on_failure, ..config.clone() }, header.plan.clone(), resumed)?;
         let sealer = PartSealer {
             shared: Arc::clone(self.shared()),
-            data_key,
-            object_id: *object.envelope.object_id(),
+            cipher,
+            object_id: *object.identity.object_id(),
             checksums: header.checksums,
             meter,
         };
@@ -382,12 +441,30 @@ impl Engine {
             held,
             window,
             spool: false,
+            one_request: true,
             max_in_flight: max_in_flight.unwrap_or(if local { LOCAL_IN_FLIGHT } else { MAX_IN_FLIGHT }).max(1),
             find_in_flight: max_in_flight.is_none() && !local,
             retry,
             keep_on_failure: false,
         }
     }
+}
+
+/// Refuses what only a sealed object has: whoever asks for it believes that this will be one.
+fn refuse_sealing(recipients: &[Recipient], options: &UploadOptions) -> Result<()> {
+    let what = if !recipients.is_empty() {
+        "recipients"
+    } else if !options.context.is_empty() {
+        "an encryption context"
+    } else if options.bind {
+        "a binding to its name"
+    } else if options.spool.is_some() {
+        "a spool, which holds sealed parts only"
+    } else {
+        return Ok(());
+    };
+    let message = format!("an object that is not sealed cannot have {what}: leave that out, or have it sealed");
+    Err(Error::new(ErrorKind::InvalidInput, message))
 }
 
 /// As `config`, with room for the last part of `plan` where that must wait for the trailer, as far as memory allows.
@@ -446,7 +523,7 @@ mod tests {
     use futures::StreamExt as _;
 
     use super::*;
-    use crate::crypto::DataKey;
+    use crate::crypto::{DataKey, sealed_len};
     use crate::engine::EngineBuilder;
     use crate::engine::stream::{Filled, PartStream};
     use crate::kms::key_file::KeyFile;
@@ -518,7 +595,7 @@ mod tests {
 
         let sealer = PartSealer {
             shared: Arc::clone(engine.shared()),
-            data_key: Arc::new(DataKey::random().unwrap()),
+            cipher: Cipher::Cobblestone(Arc::new(DataKey::random().unwrap())),
             object_id: ObjectId::random().unwrap(),
             checksums: true,
             meter: Meter::new(None, None),

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::json::{self, StringMap};
+use super::unsealed::UNSEALED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{EncryptionContext, ObjectId, WrappedKey};
 
@@ -128,8 +129,8 @@ impl Envelope {
     /// metadata is ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::NotSealed`] if there is no `sealift-` name at all, [`ErrorKind::UnsupportedFormat`] if the version
-    /// or cipher is not one this program knows, [`ErrorKind::Malformed`] if a name is missing, unknown or there twice,
+    /// [`ErrorKind::NotSealed`] if there is no `sealift-` name at all, or only the one that says so,
+    /// [`ErrorKind::UnsupportedFormat`] if the version or cipher is not one this program knows, [`ErrorKind::Malformed`] if a name is missing, unknown or there twice,
     /// or a value breaks its rules.
     pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Self> {
         let mut ours = Names::of(metadata)?;
@@ -201,7 +202,7 @@ pub(crate) fn own_metadata(all: &BTreeMap<String, String>) -> BTreeMap<String, S
     all.iter().filter(|(name, _)| !is_reserved(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn is_reserved(name: &str) -> bool {
+pub(super) fn is_reserved(name: &str) -> bool {
     name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }
 
@@ -215,6 +216,9 @@ impl<'a> Names<'a> {
             if ours.insert(name.to_ascii_lowercase(), value.as_str()).is_some() {
                 return Err(malformed(format!("{name:?} occurs twice, in different case")));
             }
+        }
+        if ours.len() == 1 && ours.contains_key(UNSEALED) {
+            return Err(Error::new(ErrorKind::NotSealed, "the object was stored unsealed, on purpose"));
         }
         if ours.is_empty() {
             return Err(Error::new(

@@ -23,11 +23,13 @@ mod manifest;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod test_vectors;
+mod unsealed;
 
 pub use envelope::{Envelope, check_metadata, check_own_metadata};
 pub(crate) use envelope::{MAX_RECIPIENTS, own_metadata};
 pub use layout::{Layout, PartLayout, Piece};
 pub use manifest::{MAX_PART_PLAIN, Manifest, ManifestPart};
+pub use unsealed::{unsealed_by, unsealed_metadata};
 
 /// How much of an object's end a reader asks for first: it holds the trailer of any object of up to 1,393 parts.
 pub const TAIL_READ: u64 = 65_536;

@@ -6,15 +6,13 @@ use std::time::Instant;
 use super::flow::Flow;
 use super::parts::{Parts, Route, stripes};
 use super::plan::PartPlan;
-use super::protocol::{Action, ApiMisuse, Config, Input, Op, Outcome, PutBody, Record, SealedPart, Why};
+use super::protocol::{Action, ApiMisuse, Config, Input, MAX_TRAILER, Op, Outcome, PutBody, Record, SealedPart, Why};
 use super::retry::Work;
 use super::tail::Tail;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::CompletedPart;
 use crate::types::{ETag, PartNumber, UploadId};
 
-/// More than any trailer has.
-const MAX_TRAILER: u64 = 1 << 20;
 /// How often parts that the store lost are sent again before the upload fails.
 const REPAIRS: u32 = 3;
 
@@ -54,6 +52,8 @@ enum State {
     ManifestSaved(AwaitManifestSaved),
     TailStored(AwaitTailStored),
     Completed(AwaitCompleted),
+    /// The object, stored by one request: all that a machine with [`Config::one_request`] sends.
+    Object(AwaitObject),
     Aborted(Why),
     /// Nothing any more.
     Ended(Outcome),
@@ -83,6 +83,12 @@ struct AwaitCompleted {
     parts: Vec<CompletedPart>,
 }
 
+/// The manifest is sealed, and is this machine's only one: if it fails, there is no other under its data key.
+#[derive(Clone, Debug)]
+struct AwaitObject {
+    held_back: Option<SealedPart>,
+}
+
 /// What is known of an upload that was interrupted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resumed {
@@ -100,8 +106,13 @@ impl Machine {
     /// [`ErrorKind::LimitExceeded`] if a part that must be held does not fit into memory, or the store does not allow
     /// the plan's parts; [`ErrorKind::InvalidInput`] if `config` contradicts itself.
     pub fn new(config: Config, plan: PartPlan) -> Result<Self> {
+        let config = config.for_plan(&plan);
         let mut machine = Self::in_state(State::Initiated, config, plan)?;
-        machine.work.add(Op::Initiate);
+        if machine.config.one_request {
+            machine.send_parts();
+        } else {
+            machine.work.add(Op::Initiate);
+        }
         Ok(machine)
     }
 
@@ -136,7 +147,7 @@ impl Machine {
         if !resumed.stored.iter().all(|(part, _)| planned(part) == (true, false)) {
             return Err(other_plan());
         }
-        let mut machine = Self::in_state(State::Initiated, config, plan)?;
+        let mut machine = Self::in_state(State::Initiated, Config { one_request: false, ..config }, plan)?;
         machine.resumable = true;
         machine.stored = resumed.stored.into_iter().map(|(part, etag)| (part.number, (part, etag))).collect();
         machine.send_parts();
@@ -243,7 +254,8 @@ impl Machine {
             State::Parts(parts) => parts.credits(),
             State::Trailer(AwaitTrailer { held_back })
             | State::ManifestSaved(AwaitManifestSaved { held_back, .. })
-            | State::TailStored(AwaitTailStored { held_back, .. }) => {
+            | State::TailStored(AwaitTailStored { held_back, .. })
+            | State::Object(AwaitObject { held_back }) => {
                 // Never more than were taken for it, when it could still be longer.
                 let credits = |len| self.config.credits_for(len);
                 held_back.map_or(0, |part| credits(part.len).min(credits(self.plan.max_len(part.number))))
@@ -275,6 +287,9 @@ impl Machine {
             }
             (Op::SealTrailer, State::Trailer(state)) => Action::SealTrailer { parts: self.sealings(state.held_back) },
             (Op::Complete, State::Completed(state)) => Action::Complete(state.parts.clone()),
+            (Op::PutObject, State::Object(state)) => {
+                Action::PutObject { part: state.held_back.map(|part| part.number) }
+            }
             (Op::Abort, _) => Action::Abort,
             (op, state) => unreachable!("{op:?} is due in {state:?}"),
         }
@@ -321,11 +336,17 @@ impl Machine {
                 self.seal_trailer_if_ready();
             }
             (State::Trailer(state), Input::TrailerSealed { len }) => {
-                if !(1..=MAX_TRAILER).contains(&len) {
+                if len > MAX_TRAILER || (len == 0) != self.plan.is_unsealed() {
                     return Err(ApiMisuse("of a trailer of impossible length"));
                 }
-                self.state = State::ManifestSaved(AwaitManifestSaved { held_back: state.held_back, trailer_len: len });
-                self.work.add(Op::Save);
+                let held_back = state.held_back;
+                if self.config.one_request {
+                    self.state = State::Object(AwaitObject { held_back });
+                    self.work.add(Op::PutObject);
+                } else {
+                    self.state = State::ManifestSaved(AwaitManifestSaved { held_back, trailer_len: len });
+                    self.work.add(Op::Save);
+                }
             }
             (State::ManifestSaved(state), Input::Saved) => {
                 let held_back = state.held_back;
@@ -335,17 +356,15 @@ impl Machine {
                     self.work.add_put(upload_part);
                 }
                 self.state = State::TailStored(AwaitTailStored { held_back, tail });
+                self.complete_if_stored();
             }
             (State::TailStored(state), Input::Stored { part, etag, sealed: None, .. }) => {
                 state.tail.stored(part, etag);
-                if let Some(tail) = state.tail.etags() {
-                    let parts = self.stored.iter().map(|(number, (_, etag))| (*number, etag.clone()));
-                    let listed = parts.chain(tail).map(|(number, etag)| CompletedPart { number, etag }).collect();
-                    self.state = State::Completed(AwaitCompleted { parts: listed });
-                    self.work.add(Op::Complete);
-                }
+                self.complete_if_stored();
             }
-            (State::Completed(_), Input::Completed(etag)) => self.end(Outcome::Completed(etag)),
+            (State::Completed(_), Input::Completed(etag)) | (State::Object(_), Input::ObjectStored(etag)) => {
+                self.end(Outcome::Completed(etag));
+            }
             (State::Completed(state), Input::Missing(missing)) => {
                 let is_listed = |number: &PartNumber| state.parts.iter().any(|part| part.number == *number);
                 if missing.is_empty() || !missing.iter().all(is_listed) || self.plan.parts().is_none() {
@@ -397,6 +416,7 @@ impl Machine {
         let decisive = match self.state {
             State::Initiated => Op::Initiate,
             State::Completed(_) => Op::Complete,
+            State::Object(_) => Op::PutObject,
             State::Aborted(_) | State::Ended(_) => return,
             _ => return self.give_up(Why::Cancelled, keep),
         };
@@ -408,7 +428,7 @@ impl Machine {
     }
 
     fn give_up(&mut self, why: Why, keep: bool) {
-        if matches!(self.state, State::Initiated) {
+        if self.config.one_request || matches!(self.state, State::Initiated) {
             self.end(Outcome::NotStarted(why));
         } else if keep && self.resumable {
             self.end(Outcome::Kept(why));
@@ -441,6 +461,15 @@ impl Machine {
             self.state = State::Trailer(AwaitTrailer { held_back });
             self.work.add(Op::SealTrailer);
         }
+    }
+
+    fn complete_if_stored(&mut self) {
+        let State::TailStored(state) = &self.state else { return };
+        let Some(tail) = state.tail.etags() else { return };
+        let parts = self.stored.iter().map(|(number, (_, etag))| (*number, etag.clone()));
+        let parts = parts.chain(tail).map(|(number, etag)| CompletedPart { number, etag }).collect();
+        self.state = State::Completed(AwaitCompleted { parts });
+        self.work.add(Op::Complete);
     }
 
     /// The chosen sealing of every part, ascending.

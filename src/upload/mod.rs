@@ -8,6 +8,12 @@
 //!                                        ╰──────────── on failure or Cancel ────────────╯ → Abort, or kept for resume
 //! ```
 //!
+//! An object that is one part, and that part held, needs no upload: Fill, Seal, SealTrailer → PutObject. One request makes it or does not,
+//! and is repeated with the same bytes; there is nothing to record, to abort or to resume.
+//!
+//! An object that is not sealed ([`PartPlan::unsealed`]) goes the same way, with an empty trailer: where its parts are sent, there is no
+//! tail, and what Save(Manifest) records is the list of its parts.
+//!
 //! # What it guarantees
 //! 1. Memory credits are taken before `Fill` and returned when the bytes are stored or given up: never more than the
 //!    budget are in use.
@@ -47,7 +53,7 @@
 //! # };
 //! let plan = PartPlan::known(40 << 20, None, false, &limits)?;
 //! let config = Config {
-//!     limits, budget: 64, held: 16, window: 8, spool: false, max_in_flight: 4, find_in_flight: false, retry: RetryPolicy::default(), keep_on_failure: false,
+//!     limits, budget: 64, held: 16, window: 8, spool: false, one_request: true, max_in_flight: 4, find_in_flight: false, retry: RetryPolicy::default(), keep_on_failure: false,
 //! };
 //! let mut machine = Machine::new(config, plan)?;
 //! assert_eq!(machine.poll_action(), Some(Action::Initiate));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{
     Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, Resumed, RetryPolicy, SealedPart, TailPiece,
 };
-use crate::crypto::{STRIPE, sealed_len};
+use crate::crypto::STRIPE;
 use crate::error::Retry;
 use crate::store::{CompletedPart, Limits};
 use crate::types::{Attempt, ETag, PartNumber, Salt, UploadId};
@@ -29,7 +29,7 @@ pub struct Setup {
     pub largest: u64,
     /// Whether equal parts are asked for.
     pub uniform: bool,
-    /// Bytes of the trailer.
+    /// Bytes of the trailer; none where nothing is sealed.
     pub trailer: u64,
     /// The machine's.
     pub config: Config,
@@ -63,6 +63,7 @@ impl Setup {
                 spool: false,
                 max_in_flight: 8,
                 find_in_flight: false,
+                one_request: false,
                 retry,
                 keep_on_failure: false,
             },
@@ -75,11 +76,12 @@ impl Setup {
     /// As for [`PartPlan::known`] and [`PartPlan::unknown`].
     pub fn plan(&self) -> crate::Result<PartPlan> {
         let limits = &self.config.limits;
-        if self.known {
+        let plan = if self.known {
             PartPlan::known(self.len, Some(self.part), self.uniform, limits)
         } else {
             PartPlan::unknown(Some(self.part), self.uniform, limits, self.largest)
-        }
+        }?;
+        if self.trailer == 0 { plan.unsealed(limits) } else { Ok(plan) }
     }
 
     fn from_script(script: &mut Script<'_>) -> Option<Self> {
@@ -96,12 +98,13 @@ impl Setup {
         setup.largest = if flags & 16 != 0 { setup.part } else { 4 * setup.part };
         setup.config.spool = flags & 32 != 0;
         setup.config.limits.min_part = [1, MIB / 2, MIB][script.below(3)?];
-        setup.trailer = [102, 5_000, MIB / 2][script.below(3)?];
+        setup.trailer = [102, 5_000, MIB / 2, 0][script.below(4)?];
         setup.config.held = 1 + script.below(6)? as u32;
         setup.config.window = 1 + script.below(4)? as u32;
         setup.config.budget = setup.config.held.max(setup.config.window) + script.below(8)? as u32;
         setup.config.max_in_flight = 1 + script.below(4)? as u32;
         setup.config.find_in_flight = flags & 64 != 0;
+        setup.config.one_request = flags & 128 != 0;
         setup.config.retry.attempts = 1 + script.below(4)? as u32;
         setup.config.retry.budget = script.below(12)? as u32;
         Some(setup)
@@ -465,6 +468,10 @@ impl Model {
                 (op, Input::Stored { part: *part, attempt: *attempt, etag, sealed })
             }
             Action::SealTrailer { parts } => self.begin_seal_trailer(parts),
+            Action::PutObject { part } => {
+                self.check_object(*part);
+                (Op::PutObject, Input::ObjectStored(ETag("object".into())))
+            }
             Action::Complete(parts) => {
                 self.check_list(parts);
                 self.credits.clear();
@@ -485,7 +492,7 @@ impl Model {
     }
 
     fn begin_fill(&mut self, part: PartNumber) -> (Op, Input) {
-        assert!(self.is_durable(), "the upload's record is durable before its source is read");
+        assert!(self.is_durable() || self.is_one_request(), "the upload's record is durable before its source is read");
         assert!(!self.running.iter().any(|running| matches!(running.op, Op::Fill(_))), "two parts are filled at once");
         // A retry has its credits already.
         self.credits.entry(part).or_insert_with(|| credits(&self.setup.config, self.plan.max_len(part)));
@@ -540,6 +547,7 @@ impl Model {
                     };
                 }
             },
+            (Action::PutObject { .. }, _) => self.published = Some(ETag("object".into())),
             (Action::Abort, _) => self.at_store.clear(),
             _ => {}
         }
@@ -553,6 +561,7 @@ impl Model {
             (Some(write), _) if late => self.zombies.push(write),
             (Some(write), _) if done => self.land(write),
             (_, Action::Complete(parts)) if done => drop(self.publish(parts)),
+            (_, Action::PutObject { .. }) if done || late => self.published = Some(ETag("object".into())),
             (_, Action::Save(record)) if done => {
                 self.durable.append(&mut self.appended);
                 self.durable.push(record.clone());
@@ -664,6 +673,7 @@ impl Model {
                 throttled: true,
                 jitter: 0,
             },
+            3 if (what / 8).is_multiple_of(2) && !self.runs(Op::PutObject) => Input::ObjectStored(etag),
             3 if !self.runs(Op::Complete) => Input::Completed(etag),
             4 if !self.runs(Op::Abort) => Input::Aborted,
             7 if self.runs(Op::Complete) => Input::Missing(vec![PartNumber::MAX]),
@@ -671,7 +681,7 @@ impl Model {
             _ if self.has_ended() => return,
             5 => Input::Sealed(SealedPart { number: part, len: u64::MAX, salt: Salt([0; 24]), crc64: 0 }),
             6 => Input::Filled { part, len: u64::MAX, last: true },
-            7 => Input::TrailerSealed { len: u64::MAX },
+            7 => Input::TrailerSealed { len: if what / 8 == 0 && self.setup.trailer > 0 { 0 } else { u64::MAX } },
             _ => return,
         };
         let before = format!("{:?}", self.machine);
@@ -728,22 +738,20 @@ impl Model {
     }
 
     fn body(&mut self, part: PartNumber, body: PutBody) -> (Vec<Span>, Option<SealedPart>) {
-        let whole = |sealed: SealedPart| Span { of: Sealing::Part(sealed), from: 0, to: sealed_size(sealed.len) };
         match body {
             PutBody::Held(held) => {
                 assert_eq!(held, part);
-                (vec![whole(self.held[&held])], None)
+                (vec![self.whole(self.held[&held])], None)
             }
             PutBody::Sealing(source) => {
                 assert_eq!(source, part);
                 assert!(!self.setup.config.spool, "part {part} is sent without being held");
                 let sealed = self.seal(source);
-                (vec![whole(sealed)], Some(sealed))
+                (vec![self.whole(sealed)], Some(sealed))
             }
             PutBody::Tail { part: held_back, piece } => {
                 let sealing = self.trailer.expect("the trailer is sealed before it is sent");
-                let mut spans: Vec<_> = held_back.map(|held_back| whole(self.held[&held_back])).into_iter().collect();
-                spans.push(Span { of: Sealing::Trailer(sealing), from: 0, to: self.setup.trailer });
+                let spans = self.end_of_body(held_back, sealing);
                 let (from, to) = match piece {
                     TailPiece::Whole => (0, u64::MAX),
                     TailPiece::First(to) => (0, to),
@@ -752,6 +760,34 @@ impl Model {
                 (cut(spans, from, to), None)
             }
         }
+    }
+
+    fn whole(&self, sealed: SealedPart) -> Span {
+        Span { of: Sealing::Part(sealed), from: 0, to: self.plan.stored_len(sealed.len) }
+    }
+
+    /// The part that is held back, if one is, and the trailer.
+    fn end_of_body(&self, held_back: Option<PartNumber>, sealing: usize) -> Vec<Span> {
+        let mut spans: Vec<_> = held_back.map(|held_back| self.whole(self.held[&held_back])).into_iter().collect();
+        if self.setup.trailer > 0 {
+            spans.push(Span { of: Sealing::Trailer(sealing), from: 0, to: self.setup.trailer });
+        }
+        spans
+    }
+
+    /// Whether the machine may do without an upload.
+    fn is_one_request(&self) -> bool {
+        self.setup.config.one_request && self.plan.parts().is_some_and(|parts| parts <= 1)
+    }
+
+    /// All of the object is in the one request, of the only manifest there ever is, and nothing else was begun.
+    fn check_object(&self, part: Option<PartNumber>) {
+        assert!(self.is_one_request() && self.running.is_empty());
+        assert!(self.durable.is_empty() && self.appended.is_empty() && self.at_store.is_empty());
+        let trailer = self.trailer.expect("the trailer is sealed before it is sent");
+        assert_eq!(trailer + 1, self.manifests.len(), "another manifest was sealed");
+        let spans = self.end_of_body(part, trailer);
+        self.check_content(&spans);
     }
 
     /// A fresh sealing of a part.
@@ -856,11 +892,13 @@ impl Model {
     /// The listed parts are what the store allows, and one after the other they are the object.
     fn check_body(&self, parts: &[Write]) {
         let limits = &self.setup.config.limits;
-        let (last, middle) = parts.split_last().expect("there is a trailer at least");
+        let (last, middle) = parts.split_last().expect("there is a part at least");
         let mut at = 0;
         for write in parts {
             assert_eq!(write.offset, at, "part {} is not where it was said to be", write.part);
-            assert!(len(write) <= limits.max_part && len(write) > 0);
+            assert!(
+                len(write) <= limits.max_part && (len(write) > 0 || self.setup.len == 0 && self.setup.trailer == 0)
+            );
             at += len(write);
         }
         assert!(middle.iter().all(|write| len(write) >= limits.min_part), "a part is too short");
@@ -870,30 +908,34 @@ impl Model {
             assert!(cut_tail || middle.is_empty() || last.spans.len() == 1 || len(last) <= len(&middle[0]));
         }
 
+        let spans: Vec<_> = parts.iter().flat_map(|write| write.spans.clone()).collect();
+        self.check_content(&spans);
+    }
+
+    /// What is published is what its manifest lists.
+    fn check_content(&self, spans: &[Span]) {
         let mut body: Vec<Span> = Vec::new();
-        for span in parts.iter().flat_map(|write| &write.spans) {
+        for span in spans {
             match body.last_mut() {
                 Some(before) if before.of == span.of && before.to == span.from => before.to = span.to,
                 _ => body.push(span.clone()),
             }
         }
-        let Some(Span { of: Sealing::Trailer(trailer), .. }) = body.last() else { panic!("no trailer at the end") };
-        let trailer = *trailer;
-        let mut expected: Vec<_> = self.manifests[trailer]
-            .iter()
-            .map(|part| Span { of: Sealing::Part(*part), from: 0, to: sealed_size(part.len) })
-            .collect();
-        expected.push(Span { of: Sealing::Trailer(trailer), from: 0, to: self.setup.trailer });
+        let trailer = match body.last() {
+            Some(Span { of: Sealing::Trailer(trailer), .. }) => *trailer,
+            _ if self.setup.trailer == 0 => self.manifests.len() - 1,
+            _ => panic!("no trailer at the end"),
+        };
+        let mut expected: Vec<_> = self.manifests[trailer].iter().map(|part| self.whole(*part)).collect();
+        if self.setup.trailer > 0 {
+            expected.push(Span { of: Sealing::Trailer(trailer), from: 0, to: self.setup.trailer });
+        }
         assert_eq!(body, expected, "the body is not what its manifest says");
     }
 }
 
 fn len(write: &Write) -> u64 {
     write.spans.iter().map(|span| span.to - span.from).sum()
-}
-
-fn sealed_size(len: u64) -> u64 {
-    sealed_len(len).expect("parts are short")
 }
 
 fn credits(config: &Config, len: u64) -> u32 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::PartPlan;
-use super::protocol::{ApiMisuse, Config, SealedPart};
+use super::protocol::{ApiMisuse, Config, MAX_TRAILER, SealedPart};
 use crate::crypto::STRIPE;
 use crate::types::PartNumber;
 
@@ -104,7 +104,7 @@ impl Parts {
             return Ok(Route::Empty);
         }
         part.len = len;
-        let hold_back = last && plan.is_held_back(len, &config.limits);
+        let hold_back = config.one_request || (last && plan.is_held_back(len, &config.limits));
         // A short last part may need fewer credits than were taken, never more: it is held in memory only where they
         // suffice. `check` has made sure that they do for a part that must be held back.
         part.credits = part.credits.min(config.credits_for(len));
@@ -164,6 +164,17 @@ impl Parts {
 }
 
 impl Config {
+    /// This, with `one_request` only where `plan`'s object can be stored by one: a part that is held at most, and with its trailer no
+    /// longer than the store takes at once.
+    pub(super) fn for_plan(self, plan: &PartPlan) -> Self {
+        let fits = plan.parts().is_some_and(|parts| parts <= 1) && {
+            let len = plan.longest();
+            let held = self.spool || stripes(len) <= u64::from(self.held);
+            held && plan.stored_len(len).saturating_add(MAX_TRAILER) <= self.limits.max_part
+        };
+        Self { one_request: self.one_request && fits, ..self }
+    }
+
     /// The credits that a part of `len` bytes takes.
     pub(crate) fn credits_for(&self, len: u64) -> u32 {
         match u32::try_from(stripes(len)) {

@@ -21,7 +21,7 @@ const MOST_DOUBLINGS: u32 = 33;
 /// what went before it. From 16 MiB, and up to the 5 GiB that S3 and OSS take, 48.19 TiB fit into 9,999 parts. Where
 /// parts must be equal they do not grow.
 ///
-/// One part number is left free for the trailer.
+/// One part number is left free for the trailer. An object that is not sealed has none; its parts are cut alike, and stored as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct PartPlan {
@@ -35,6 +35,9 @@ pub struct PartPlan {
     total: Option<u64>,
     /// Whether all upload parts but the last must be equal.
     equal: bool,
+    /// Whether parts are stored as they are, and no trailer follows them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unsealed: bool,
 }
 
 impl PartPlan {
@@ -59,7 +62,8 @@ impl PartPlan {
             ));
         }
         let size = if needed > asked { needed.next_multiple_of(MIB).min(max) } else { asked };
-        Ok(Self { first: size, largest: size, most, total: Some(len), equal: uniform || limits.equal_parts })
+        let equal = uniform || limits.equal_parts;
+        Ok(Self { first: size, largest: size, most, total: Some(len), equal, unsealed: false })
     }
 
     /// A plan for an object of unknown length: parts of `part_size`, by default 16 MiB, that grow up to `largest`
@@ -72,7 +76,30 @@ impl PartPlan {
         let largest = largest.min(max_plain(limits)?);
         let first = first_part(part_size, largest, limits)?;
         let equal = uniform || limits.equal_parts;
-        Ok(Self { first, largest: if equal { first } else { largest }, most, total: None, equal })
+        Ok(Self { first, largest: if equal { first } else { largest }, most, total: None, equal, unsealed: false })
+    }
+
+    /// The same plan for an object that is stored as it is, not sealed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if its parts are then too short for the store.
+    pub fn unsealed(self, limits: &Limits) -> Result<Self> {
+        if self.first < limits.min_part && self.parts().is_none_or(|parts| parts > 1) {
+            return Err(too_small(self.first, limits.min_part));
+        }
+        Ok(Self { unsealed: true, ..self })
+    }
+
+    /// Whether parts are stored as they are.
+    #[must_use]
+    pub fn is_unsealed(&self) -> bool {
+        self.unsealed
+    }
+
+    /// How many bytes the store gets of a part of `len` bytes.
+    #[must_use]
+    pub fn stored_len(&self, len: u64) -> u64 {
+        if self.unsealed { len } else { sealed(len) }
     }
 
     /// The most plaintext bytes that part `part` can have; exactly how many it has, if the object's length is known.
@@ -96,10 +123,10 @@ impl PartPlan {
         self.sum_before(part.get() - 1, |len| len)
     }
 
-    /// Where part `part` begins in the sealed body.
+    /// Where part `part` begins in the body.
     #[must_use]
     pub fn sealed_offset(&self, part: PartNumber) -> u64 {
-        self.sum_before(part.get() - 1, sealed)
+        self.sum_before(part.get() - 1, |len| self.stored_len(len))
     }
 
     /// How many parts there are, if the object's length is known. An empty object has none.
@@ -126,13 +153,16 @@ impl PartPlan {
         part.get() >= self.most
     }
 
-    /// The sealed length that all upload parts but the last must have, if they must be equal.
+    /// The stored length that all upload parts but the last must have, if they must be equal.
     pub(super) fn common_sealed_len(&self) -> Option<u64> {
-        self.equal.then(|| sealed(self.first))
+        self.equal.then(|| self.stored_len(self.first))
     }
 
-    /// Whether a last part of `len` bytes is too short to be followed by another upload part.
+    /// Whether a last part of `len` bytes is too short to be followed by another upload part, as the trailer is.
     pub(super) fn is_held_back(&self, len: u64, limits: &Limits) -> bool {
+        if self.unsealed {
+            return false;
+        }
         match self.common_sealed_len() {
             Some(common) => sealed(len) != common,
             None => sealed(len) < limits.min_part,
@@ -142,6 +172,7 @@ impl PartPlan {
     /// The most plaintext bytes that a last part can have which is held back.
     pub(crate) fn longest_held_back(&self, limits: &Limits) -> u64 {
         match self.parts().map(PartNumber::try_from) {
+            _ if self.unsealed => 0,
             Some(Ok(last)) if self.is_held_back(self.max_len(last), limits) => self.max_len(last),
             Some(_) => 0,
             None if self.equal => self.first - 1,
@@ -163,7 +194,7 @@ impl PartPlan {
             Some(1) => self.equal,
             _ => true,
         };
-        let too_short = middle && sealed(self.first) < limits.min_part;
+        let too_short = middle && self.stored_len(self.first) < limits.min_part;
         if self.most > most_parts(limits)?
             || self.longest() > max_plain(limits)?
             || too_short
@@ -202,14 +233,16 @@ struct Unchecked {
     most: u32,
     total: Option<u64>,
     equal: bool,
+    #[serde(default)]
+    unsealed: bool,
 }
 
 impl TryFrom<Unchecked> for PartPlan {
     type Error = Error;
 
     fn try_from(plan: Unchecked) -> Result<Self> {
-        let Unchecked { first, largest, most, total, equal } = plan;
-        let plan = Self { first, largest, most, total, equal };
+        let Unchecked { first, largest, most, total, equal, unsealed } = plan;
+        let plan = Self { first, largest, most, total, equal, unsealed };
         let in_order = (1..=largest).contains(&first) && largest <= MAX_PART_PLAIN;
         let grows = first != largest;
         if !in_order
@@ -260,12 +293,16 @@ fn first_part(asked: Option<u64>, max: u64, limits: &Limits) -> Result<u64> {
         ));
     }
     if asked == 0 || sealed(asked) < min {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("parts of {asked} bytes are too small for this store, which takes at least {}", min.max(1)),
-        ));
+        return Err(too_small(asked, min));
     }
     Ok(asked)
+}
+
+fn too_small(asked: u64, min: u64) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("parts of {asked} bytes are too small for this store, which takes at least {}", min.max(1)),
+    )
 }
 
 fn too_little_room(min: u64, max: u64) -> Error {
@@ -445,6 +482,7 @@ mod tests {
             asked in prop::option::of(1..64 * MIB),
             uniform in any::<bool>(),
             largest in MIB..(5 << 30),
+            unsealed in any::<bool>(),
             limits in limits(),
         ) {
             let plan = if known {
@@ -452,7 +490,9 @@ mod tests {
             } else {
                 PartPlan::unknown(asked, uniform, &limits, largest)
             };
+            let plan = plan.and_then(|plan| if unsealed { plan.unsealed(&limits) } else { Ok(plan) });
             let Ok(plan) = plan else { return Ok(()) };
+            let sealed = |len| if unsealed { len } else { sealed(len) };
             prop_assert!(plan.check(&limits).is_ok());
             let most = limits.max_parts.get() - 1;
             let (mut offset, mut sealed_offset) = (0, 0);

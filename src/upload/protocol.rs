@@ -7,6 +7,9 @@ use crate::error::Retry;
 use crate::store::{CompletedPart, Limits};
 use crate::types::{Attempt, ETag, PartNumber, Salt, UploadId};
 
+/// More than any trailer has.
+pub(super) const MAX_TRAILER: u64 = 1 << 20;
+
 /// What a [`Machine`](super::Machine) must keep to.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +25,9 @@ pub struct Config {
     /// Whether larger parts are held too, outside of memory: for a source that cannot be read again. Then there are at
     /// most `max_in_flight` parts at a time while such a one is among them.
     pub spool: bool,
+    /// Whether an object that is one part which is held is stored by one request, `PutObject`, without an upload and a ledger. The machine
+    /// looks at the plan and the store's limits itself.
+    pub one_request: bool,
     /// The most `Put`s at a time.
     pub max_in_flight: u32,
     /// Whether to begin with few `Put`s at a time, and have more only while that is faster.
@@ -77,7 +83,7 @@ pub enum Input {
     },
     /// The source was still what it was, the manifest is sealed, and the trailer is in memory.
     TrailerSealed {
-        /// Bytes of the trailer.
+        /// Bytes of the trailer: none if, and only if, the plan is of an [unsealed](super::PartPlan::unsealed) object.
         len: u64,
     },
     /// Something that was asked for failed.
@@ -99,6 +105,8 @@ pub enum Input {
     Missing(Vec<PartNumber>),
     /// The store published the object.
     Completed(ETag),
+    /// The store has the object that [`Action::PutObject`] sent.
+    ObjectStored(ETag),
     /// The store has forgotten the upload.
     Aborted,
     /// The time that [`poll_timeout`](super::Machine::poll_timeout) gave has come.
@@ -131,6 +139,8 @@ pub enum Op {
     },
     /// [`Action::SealTrailer`].
     SealTrailer,
+    /// [`Action::PutObject`].
+    PutObject,
     /// [`Action::Complete`].
     Complete,
     /// [`Action::Abort`].
@@ -161,10 +171,15 @@ pub enum Action {
         offset: u64,
     },
     /// Check for the last time that the source has not changed, then seal the manifest of these parts, ascending, and
-    /// hold the trailer. Answered by [`Input::TrailerSealed`].
+    /// hold the trailer, which is empty where nothing is sealed. Answered by [`Input::TrailerSealed`].
     SealTrailer {
         /// The chosen sealing of every part.
         parts: Vec<SealedPart>,
+    },
+    /// Store the whole object in one request: this part, if it has bytes, then the trailer. Answered by [`Input::ObjectStored`].
+    PutObject {
+        /// The part that is held.
+        part: Option<PartNumber>,
     },
     /// Publish the object of these upload parts, ascending. Answered by [`Input::Completed`], or by [`Input::Missing`].
     Complete(Vec<CompletedPart>),
@@ -225,7 +240,7 @@ pub enum Record {
 pub enum Outcome {
     /// The object is published.
     Completed(ETag),
-    /// It ended before the store had begun an upload.
+    /// It ended before the store had begun an upload, or the one request of [`Action::PutObject`] did not succeed.
     NotStarted(Why),
     /// It ended, and the store has forgotten it.
     Aborted(Why),
@@ -274,6 +289,7 @@ impl Input {
             Self::Stored { part, attempt, .. } => Op::Put { upload_part: *part, attempt: *attempt },
             Self::TrailerSealed { .. } => Op::SealTrailer,
             Self::Completed(_) | Self::Missing(_) => Op::Complete,
+            Self::ObjectStored(_) => Op::PutObject,
             Self::Aborted => Op::Abort,
             Self::Failed { op, .. } => *op,
             Self::Timeout | Self::Cancel { .. } => return None,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{PartPlan, sealed};
+use super::plan::PartPlan;
 use super::protocol::{PutBody, SealedPart, TailPiece};
 use crate::types::{ETag, PartNumber};
 
-/// The end of the body. It is sealed once, so that its pieces are always of one sealing.
+/// The end of the body. It is sealed once, so that its pieces are always of one sealing. Where nothing is sealed, there is none.
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     part: Option<PartNumber>,
@@ -31,9 +31,14 @@ impl Tail {
         held_back: Option<&SealedPart>,
         trailer_len: u64,
     ) -> Self {
-        let (last, offset) = stored.fold((None, 0), |(_, offset), part| (Some(part.number), offset + sealed(part.len)));
+        let stored_len = |part: &SealedPart| plan.stored_len(part.len);
+        let (last, offset) = stored.fold((None, 0), |(_, offset), part| (Some(part.number), offset + stored_len(part)));
         let first = last.map_or(PartNumber::MIN, after);
-        let len = held_back.map_or(0, |part| sealed(part.len)) + trailer_len;
+        let len = held_back.map_or(0, stored_len) + trailer_len;
+        if len == 0 && last.is_some() {
+            return Self { part: None, pieces: BTreeMap::new() };
+        }
+        // Without any part there is no object, so one that is empty and not sealed is an empty part.
         let cut = plan.common_sealed_len().filter(|common| {
             // A trailer that comes alone is the last part, of any length: stores that want equal parts want long ones.
             held_back.is_some() && len > *common

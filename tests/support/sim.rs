@@ -74,6 +74,7 @@ pub struct SimStore {
     /// Every sealing that was ever sent, by its salt: the same salt must mean the same bytes.
     sent: Mutex<HashMap<[u8; 24], Bytes>>,
     completes: AtomicU64,
+    objects_put: AtomicU64,
     direct_parts: AtomicU64,
     zombies: Mutex<Vec<(Upload, PutPart)>>,
     reads: AtomicU64,
@@ -92,6 +93,7 @@ impl SimStore {
             died: watch::Sender::new(false),
             sent: Mutex::default(),
             completes: AtomicU64::new(0),
+            objects_put: AtomicU64::new(0),
             direct_parts: AtomicU64::new(0),
             zombies: Mutex::default(),
             reads: AtomicU64::new(0),
@@ -119,6 +121,11 @@ impl SimStore {
     /// How often a Complete took effect.
     pub fn completes(&self) -> u64 {
         self.completes.load(Ordering::Relaxed)
+    }
+
+    /// How often a whole object was put by one request.
+    pub fn objects_put(&self) -> u64 {
+        self.objects_put.load(Ordering::Relaxed)
     }
 
     /// How often a part was begun to be written directly.
@@ -340,11 +347,26 @@ impl MultipartStore for SimStore {
     fn put_object<'a>(
         &'a self,
         key: &'a ObjectKey,
-        payload: Payload,
+        mut payload: Payload,
         properties: &'a Properties,
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
-        Box::pin(self.with_faults(self.inner.put_object(key, payload, properties, condition)))
+        Box::pin(self.with_faults(async move {
+            let mut bytes = Vec::new();
+            while let Some(segment) = payload.next().await {
+                bytes.extend_from_slice(&segment?);
+            }
+            self.record(&Bytes::from(bytes.clone()));
+            let lie = self.faults.lock().unwrap().lie;
+            if self.chance(lie) && !bytes.is_empty() {
+                let at = self.rng.lock().unwrap().below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1;
+            }
+            let payload = Payload::held(vec![bytes.into()]);
+            let etag = self.inner.put_object(key, payload, properties, condition).await?;
+            self.objects_put.fetch_add(1, Ordering::Relaxed);
+            Ok(etag)
+        }))
     }
 
     fn get<'a>(

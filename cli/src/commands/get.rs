@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use futures::TryStreamExt as _;
-use sealift::engine::{GetOptions, Reader, partial_path};
+use futures::{Stream, TryStreamExt as _};
+use sealift::engine::{GetOptions, partial_path};
 use sealift::{Error, ErrorKind};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{open, small_engine};
+use super::{open, open_unsealed, small_engine};
 use crate::args::{Cat, DataKey, Get};
 use crate::exit::{Failure, Result};
 use crate::interrupt::Interrupts;
@@ -30,49 +30,68 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
     }
     let engine = args.engine.engine()?;
     let bar = args.output.bar(if to_stdout { u8::MAX } else { verbose });
+    let options = GetOptions { overwrite: args.force, resume: true, progress: bar.callback() };
     let work = async {
-        let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
-        if to_stdout {
-            return to_standard_output(&reader, 0..reader.len()).await.map(|()| (reader, 0));
+        if args.sealing.no_seal {
+            let reader = open_unsealed(&engine, &args.url, &args.store, &args.keys).await?;
+            let resumed_from = match to_stdout {
+                true => to_standard_output(reader.stream(0..reader.len())).await.map(|()| 0)?,
+                false => reader.write_to_file(&args.dest, options).await?.resumed_from,
+            };
+            return Ok(Got { object_id: None, plain_len: reader.len(), resumed_from, opened_with: None });
         }
-        let options = GetOptions { overwrite: args.force, resume: true, progress: bar.callback() };
-        let written =
-            reader.write_to_file(&args.dest, options).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
-        Ok((reader, written.resumed_from))
+        let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
+        let resumed_from = if to_stdout {
+            to_standard_output(reader.stream(0..reader.len())).await.map(|()| 0)?
+        } else {
+            let written = reader.write_to_file(&args.dest, options).await;
+            written.map_err(|e| Failure::from(e).hint_if_damaged())?.resumed_from
+        };
+        let object_id = Some(reader.envelope().object_id().to_string());
+        Ok(Got { object_id, plain_len: reader.len(), resumed_from, opened_with: output::opened_with(&reader) })
     };
-    let (reader, resumed_from) = interrupts.dropping(work).await.map_err(|e| kept(e, &args.dest))?;
+    let got = interrupts.dropping(work).await.map_err(|e| kept(e, &args.dest))?;
     let took = bar.finish();
     if to_stdout {
         return Ok(());
     }
+    let bytes = got.plain_len - got.resumed_from;
     let report = GetReport {
         url: args.url.to_string(),
         dest: args.dest.display().to_string(),
-        object_id: reader.envelope().object_id().to_string(),
-        plain_len: reader.len(),
-        resumed_from,
-        opened_with: output::opened_with(&reader),
+        cipher: if args.sealing.no_seal { output::NOT_SEALED } else { output::COBBLESTONE_256 },
+        got,
         seconds: took.as_secs_f64(),
-        bytes_per_second: output::rate(reader.len() - resumed_from, took),
+        bytes_per_second: output::rate(bytes, took),
     };
     args.output.done(&report, || {
-        let opened = output::bytes_in(reader.len() - resumed_from, took);
-        match resumed_from {
-            0 => format!("Opened {opened} into {}", report.dest),
-            _ => format!("Opened the last {opened} into {}", report.dest),
+        let did = if args.sealing.no_seal { "Read, NOT authenticated," } else { "Opened" };
+        let bytes = output::bytes_in(bytes, took);
+        match report.got.resumed_from {
+            0 => format!("{did} {bytes} into {}", report.dest),
+            _ => format!("{did} the last {bytes} into {}", report.dest),
         }
     })
+}
+
+/// What was read.
+#[derive(Serialize)]
+struct Got {
+    /// Absent where it is not sealed.
+    object_id: Option<String>,
+    plain_len: u64,
+    /// Bytes that an interrupted run had written before.
+    resumed_from: u64,
+    opened_with: Option<output::Recipient>,
 }
 
 #[derive(Serialize)]
 struct GetReport {
     url: String,
     dest: String,
-    object_id: String,
-    plain_len: u64,
-    /// Bytes that an interrupted run had written before.
-    resumed_from: u64,
-    opened_with: Option<output::Recipient>,
+    cipher: &'static str,
+    #[serde(flatten)]
+    got: Got,
     seconds: f64,
     bytes_per_second: u64,
 }
@@ -89,13 +108,17 @@ fn kept(failure: Failure, dest: &Path) -> Failure {
 pub(crate) async fn cat(args: Cat) -> Result {
     let interrupts = Interrupts::listen()?;
     let engine = args.engine.engine()?;
+    let resolve = |len| match args.range {
+        Some(range) => range.resolve(len),
+        None => Ok(0..len),
+    };
     let work = async {
+        if args.sealing.no_seal {
+            let reader = open_unsealed(&engine, &args.url, &args.store, &args.keys).await?;
+            return to_standard_output(reader.stream(resolve(reader.len())?)).await;
+        }
         let reader = open(&engine, &args.url, &args.store, &args.keys).await?;
-        let range = match args.range {
-            Some(range) => range.resolve(reader.len())?,
-            None => 0..reader.len(),
-        };
-        to_standard_output(&reader, range).await
+        to_standard_output(reader.stream(resolve(reader.len())?)).await
     };
     interrupts.dropping(work).await
 }
@@ -114,12 +137,12 @@ pub(crate) fn exists(path: &Path) -> Failure {
 }
 
 /// A reader that goes away, such as `head`, has what it wanted.
-async fn to_standard_output(reader: &Reader, range: std::ops::Range<u64>) -> Result {
+async fn to_standard_output<B: AsRef<[u8]>>(stream: impl Stream<Item = sealift::Result<B>>) -> Result {
     let mut out = tokio::io::stdout();
-    let mut stream = std::pin::pin!(reader.stream(range));
+    let mut stream = std::pin::pin!(stream);
     let write = async {
         while let Some(bytes) = stream.try_next().await? {
-            out.write_all(&bytes).await.map_err(stdout_failed)?;
+            out.write_all(bytes.as_ref()).await.map_err(stdout_failed)?;
         }
         out.flush().await.map_err(stdout_failed)
     };

@@ -3,19 +3,22 @@
 mod docs;
 mod doctor;
 mod get;
+mod get_tree;
 mod kms;
 mod objects;
 mod put;
+mod put_tree;
 mod rewrap;
 mod sse;
 mod stat;
+mod tree;
 mod uploads;
 
-use sealift::Engine;
-use sealift::engine::Reader;
+use sealift::engine::{Reader, UnsealedReader};
+use sealift::{Engine, ErrorKind};
 
 use crate::args::{Cli, Command, EngineArgs, ReaderKeys, StoreArgs};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::home::Home;
 use crate::output;
 use crate::url::Location;
@@ -23,7 +26,9 @@ use crate::url::Location;
 pub(crate) async fn run(cli: Cli) -> Result {
     let verbose = cli.verbose;
     match cli.command {
+        Command::Put(args) if args.tree.recursive => Box::pin(put_tree::put_tree(args, verbose)).await,
         Command::Put(args) => Box::pin(put::put(args, verbose)).await,
+        Command::Get(args) if args.tree.recursive => Box::pin(get_tree::get_tree(args, verbose)).await,
         Command::Get(args) => Box::pin(get::get(args, verbose)).await,
         Command::Cat(args) => Box::pin(get::cat(args)).await,
         Command::Stat(args) => Box::pin(stat::stat(args)).await,
@@ -65,6 +70,15 @@ async fn open(engine: &Engine, url: &Location, at: &StoreArgs, keys: &ReaderKeys
         tracing::info!("opened with the {} key {}", recipient.kms, output::printable(&recipient.key));
     }
     Ok(reader)
+}
+
+/// Opens an object that is not sealed.
+async fn open_unsealed(engine: &Engine, url: &Location, at: &StoreArgs, keys: &ReaderKeys) -> Result<UnsealedReader> {
+    let demands = keys.demands()?;
+    let object = url.object(at).await?;
+    let reader = engine.open_unsealed(object.store, object.key, &demands).await;
+    reader
+        .map_err(|e| Failure::from(e).hint_if(ErrorKind::InvalidInput, "without --no-seal, sealed objects are opened"))
 }
 
 /// An engine for commands that move no data.

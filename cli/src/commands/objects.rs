@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use sealift::format::Envelope;
+use sealift::format::{Envelope, unsealed_by};
 use sealift::store::{DirStore, ListedObject, MultipartStore, PutCondition};
 use sealift::{Error, ErrorKind, ObjectKey};
 use serde::Serialize;
@@ -108,7 +108,7 @@ async fn copy(args: &Copy) -> Result<Object> {
     let object = args.source.object(&at).await?;
     let envelope = envelope(object.store.as_ref(), &object.key, &args.source).await?;
     let new = args.dest.new_object(&at).await?;
-    if envelope.is_bound() && new.key != object.key {
+    if envelope.is_some_and(|envelope| envelope.is_bound()) && new.key != object.key {
         let message = format!("{} is bound to its name: as {} it could not be opened", args.source, new.key);
         return Err(Failure::new(ErrorKind::InvalidInput, message).hint("get it, and put it under the other name"));
     }
@@ -144,12 +144,16 @@ async fn copy(args: &Copy) -> Result<Object> {
     Ok(Object { store, key: source })
 }
 
-/// An object's envelope: what has none is left alone by commands that remove and replace.
-async fn envelope(store: &dyn MultipartStore, key: &ObjectKey, url: &Location) -> Result<Envelope> {
+/// An object's envelope; none if it was stored unsealed by `put --no-seal`. What somebody else stored is left alone by commands that
+/// remove and replace.
+async fn envelope(store: &dyn MultipartStore, key: &ObjectKey, url: &Location) -> Result<Option<Envelope>> {
     let info = store.head(key).await?;
-    Envelope::from_metadata(&info.properties.metadata).map_err(|e| {
+    if unsealed_by(&info.properties.metadata).is_some() {
+        return Ok(None);
+    }
+    Envelope::from_metadata(&info.properties.metadata).map(Some).map_err(|e| {
         Failure::from(e.while_doing(url))
-            .hint_if(ErrorKind::NotSealed, "a file that is not sealed is a case for the tools of the system")
+            .hint_if(ErrorKind::NotSealed, "a file that Sealift did not store is a case for the tools of the system")
     })
 }
 

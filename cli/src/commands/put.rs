@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift::engine::{OnCancel, UploadOptions, Uploaded};
+use sealift::engine::{OnCancel, Protection, UploadOptions, Uploaded};
 use sealift::store::{MultipartStore, PutCondition};
 use sealift::{EncryptionContext, Error, ErrorKind, ObjectKey};
 use serde::Serialize;
@@ -34,24 +34,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let interrupts = Interrupts::listen()?;
     let bar = args.output.bar(verbose);
     let on_failure = on_failure(args.abort_on_interrupt);
-    let options = UploadOptions {
-        part_size: args.part_size,
-        uniform_parts: args.uniform_parts,
-        checksums: args.checksum == Checksum::Crc64,
-        context: EncryptionContext::new(args.encryption_context)?,
-        bind: args.bind,
-        metadata: args.metadata.into_iter().collect(),
-        content_type: args.content_type,
-        storage_class: args.storage_class,
-        tags: args.tag.into_iter().collect(),
-        condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
-        ledger: Some(home.uploads()),
-        spool: args.spool_dir,
-        max_in_flight: args.concurrency,
-        on_failure,
-        progress: bar.callback(),
-        ..UploadOptions::default()
-    };
+    let options = UploadOptions { progress: bar.callback(), ..options(&args, &home)? };
     let cancel = options.cancel.clone();
     let asks_for_encryption = args.sse.algorithm.is_some() || args.url.is_in_oss();
     let written = asks_for_encryption.then(|| (Arc::clone(&object.store), object.key.clone()));
@@ -61,7 +44,7 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let uploaded = done.map_err(|e| {
         // The one limit that this flag lifts; the others have nothing to do with it.
         let lacks_spool = e.kind() == ErrorKind::LimitExceeded && e.to_string().contains("a spool directory");
-        let failure = kept(e, &args.kms_key, &args.key_file);
+        let failure = kept(e, &args.kms_key, &args.key_file, args.sealing.no_seal);
         if lacks_spool {
             failure.hint("--spool-dir DIR, on a disk with room for 8 parts, or --memory-budget")
         } else {
@@ -75,12 +58,42 @@ pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     report(&uploaded, args.url.to_string(), took, encryption, &args.output)
 }
 
+/// How it is uploaded.
+pub(crate) fn options(args: &Put, home: &Home) -> Result<UploadOptions> {
+    Ok(UploadOptions {
+        protection: if args.sealing.no_seal { Protection::Unsealed } else { Protection::Sealed },
+        part_size: args.part_size,
+        uniform_parts: args.uniform_parts,
+        checksums: args.checksum == Checksum::Crc64,
+        context: EncryptionContext::new(args.encryption_context.iter().cloned())?,
+        bind: args.bind,
+        metadata: args.metadata.iter().cloned().collect(),
+        content_type: args.content_type.clone(),
+        storage_class: args.storage_class.clone(),
+        tags: args.tag.iter().cloned().collect(),
+        condition: if args.if_not_exists { PutCondition::IfNotExists } else { PutCondition::None },
+        ledger: Some(home.uploads()),
+        spool: args.spool_dir.clone(),
+        max_in_flight: args.concurrency,
+        on_failure: on_failure(args.abort_on_interrupt),
+        ..UploadOptions::default()
+    })
+}
+
+/// What reports call the cipher of an object.
+pub(crate) fn cipher(protection: Protection) -> &'static str {
+    match protection {
+        Protection::Sealed => output::COBBLESTONE_256,
+        Protection::Unsealed => output::NOT_SEALED,
+    }
+}
+
 pub(crate) fn on_failure(abort: bool) -> OnCancel {
     if abort { OnCancel::Abort } else { OnCancel::KeepForResume }
 }
 
 /// `error`, with the command that goes on with what was kept, or that removes it where nothing can.
-pub(crate) fn kept(error: Error, kms_keys: &[String], key_files: &[PathBuf]) -> Failure {
+pub(crate) fn kept(error: Error, kms_keys: &[String], key_files: &[PathBuf], no_seal: bool) -> Failure {
     let Some(id) = error.resumable().map(str::to_owned) else {
         return Failure::from(error).hint_if(ErrorKind::Cancelled, "nothing of it was kept");
     };
@@ -89,7 +102,8 @@ pub(crate) fn kept(error: Error, kms_keys: &[String], key_files: &[PathBuf]) -> 
         ErrorKind::SourceChanged | ErrorKind::AlreadyExists => Failure::from(error)
             .hint(format!("what was uploaded is still there; to remove it: sealift uploads abort {id}")),
         _ => Failure::from(error).hint(format!(
-            "what was uploaded is kept; to go on: sealift uploads resume {id}{}",
+            "what was uploaded is kept; to go on: sealift uploads resume {id}{}{}",
+            if no_seal { " --no-seal" } else { "" },
             Keys::reading_arguments(kms_keys, key_files)
         )),
     }
@@ -122,12 +136,19 @@ pub(crate) fn report(
         plain_len: uploaded.plain_len,
         sealed_len: uploaded.sealed_len,
         parts: uploaded.parts,
+        cipher: cipher(uploaded.protection),
         data_keys: output::recipients(&uploaded.data_keys),
         encryption,
         seconds: took.as_secs_f64(),
         bytes_per_second: output::rate(uploaded.plain_len, took),
     };
-    output.done(&result, || format!("Sealed {} into {}", output::bytes_in(uploaded.plain_len, took), result.url))
+    output.done(&result, || {
+        let did = match uploaded.protection {
+            Protection::Sealed => "Sealed",
+            Protection::Unsealed => "Stored, NOT sealed,",
+        };
+        format!("{did} {} into {}", output::bytes_in(uploaded.plain_len, took), result.url)
+    })
 }
 
 #[derive(Serialize)]
@@ -138,6 +159,7 @@ struct Report<'a> {
     plain_len: u64,
     sealed_len: u64,
     parts: u32,
+    cipher: &'static str,
     data_keys: Vec<Recipient>,
     /// On the store's side.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +169,7 @@ struct Report<'a> {
 }
 
 /// Sealing a file over itself would end well, but lose the plaintext; nobody means that.
-fn refuse_onto_itself(source: &Path, url: &Location) -> Result {
+pub(crate) fn refuse_onto_itself(source: &Path, url: &Location) -> Result {
     let Location::File(dest) = url else { return Ok(()) };
     let same = match (fs::metadata(source), fs::metadata(dest)) {
         (Ok(source), Ok(dest)) => source.is_file() && (source.dev(), source.ino()) == (dest.dev(), dest.ino()),

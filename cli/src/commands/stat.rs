@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
+use sealift::Engine;
 use sealift::engine::{Progress, ProgressCallback, Reader};
-use sealift::format::Envelope;
+use sealift::format::{Envelope, unsealed_by};
 use sealift::kms::recipients::Trusted;
 use sealift::store::ObjectInfo;
-use sealift::{Error, ErrorKind};
+use sealift::{Error, ErrorKind, ObjectId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::small_engine;
+use super::{open_unsealed, small_engine};
 use crate::args::{Stat, Verify};
 use crate::exit::{Failure, Result};
 use crate::home::Home;
@@ -70,7 +71,15 @@ pub(crate) async fn stat(args: Stat) -> Result {
             args.json.print(&report, || report.text())?;
             Err(trusted.explain(e))
         }
-        Err(e) if e.kind() == ErrorKind::NotSealed && !shown.is_empty() => {
+        Err(e) if e.kind() == ErrorKind::NotSealed => {
+            let info = object.store.head(&object.key).await?;
+            if let Some(upload) = unsealed_by(&info.properties.metadata) {
+                let report = Report { store: shown, ..Report::of_unsealed(url, &info, &upload) };
+                return args.json.print(&report, || report.text());
+            }
+            if shown.is_empty() {
+                return Err(trusted.explain(e));
+            }
             // What OSS tells is true of any object.
             args.json.print(&shown, || as_shown(&shown))?;
             Err(trusted.explain(e))
@@ -88,21 +97,35 @@ fn as_shown(store: &BTreeMap<String, String>) -> String {
 
 impl Report {
     fn of_envelope(url: String, info: &ObjectInfo, envelope: &Envelope) -> Self {
+        Self {
+            cipher: output::COBBLESTONE_256,
+            data_keys: output::recipients(envelope.data_keys()),
+            encryption_context: envelope.context().pairs().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            bound: envelope.is_bound(),
+            ..Self::of_info(url, info, envelope.object_id())
+        }
+    }
+
+    /// Of an object whose metadata says that it is not sealed: nobody vouches for that either.
+    fn of_unsealed(url: String, info: &ObjectInfo, upload: &ObjectId) -> Self {
+        Self { plain_len: Some(info.len), ..Self::of_info(url, info, upload) }
+    }
+
+    fn of_info(url: String, info: &ObjectInfo, id: &ObjectId) -> Self {
         let is_own = |name: &str| !name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("sealift-"));
         let metadata = &info.properties.metadata;
         Self {
             url,
-            object_id: envelope.object_id().to_string(),
+            object_id: id.to_string(),
             plain_len: None,
             sealed_len: info.len,
             parts: None,
             checksums: None,
-            // The only one there is: an envelope with another would not have been parsed.
-            cipher: "COBBLESTONE-256",
-            data_keys: output::recipients(envelope.data_keys()),
+            cipher: output::NOT_SEALED,
+            data_keys: Vec::new(),
             opened_with: None,
-            encryption_context: envelope.context().pairs().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-            bound: envelope.is_bound(),
+            encryption_context: BTreeMap::new(),
+            bound: false,
             metadata: metadata.iter().filter(|(name, _)| is_own(name)).map(|(k, v)| (k.clone(), v.clone())).collect(),
             etag: info.etag.0.clone(),
             modified: info.modified.map(output::timestamp),
@@ -120,7 +143,14 @@ impl Report {
         if let (Some(parts), Some(checksums)) = (self.parts, self.checksums) {
             lines.push(("parts", format!("{parts}{}", if checksums { ", with checksums" } else { "" })));
         }
-        lines.push(("cipher", self.cipher.to_owned()));
+        lines.push((
+            "cipher",
+            if self.cipher == output::NOT_SEALED {
+                "none: it is NOT sealed".to_owned()
+            } else {
+                self.cipher.to_owned()
+            },
+        ));
         lines.extend(self.data_keys.iter().map(|recipient| ("opens with", recipient.to_string())));
         lines.extend(self.encryption_context.iter().map(|(name, value)| ("context", pair(name, value))));
         if self.bound {
@@ -145,9 +175,11 @@ impl Report {
 #[derive(Serialize)]
 struct Verified {
     url: String,
-    object_id: String,
+    /// Absent, as the next, where it is not sealed.
+    object_id: Option<String>,
     plain_len: u64,
-    parts: usize,
+    parts: Option<usize>,
+    cipher: &'static str,
     checksums: bool,
     data_keys: Vec<Tried>,
     opened_with: Option<Recipient>,
@@ -169,6 +201,9 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     let demands = args.keys.demands()?;
     let engine = args.engine.engine()?;
     let bar = args.output.bar(verbose);
+    if args.sealing.no_seal {
+        return verify_unsealed(&args, &engine, interrupts, bar).await;
+    }
     let work = async {
         let object = args.url.object(&args.store).await?;
         let trusted = args.keys.keys.trusted(&Home::find()?).await?;
@@ -177,13 +212,7 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
         let reader = opened.map_err(|e| trusted.explain(e))?;
         let data_keys = try_each_recipient(&reader, &trusted.keys, (&bucket, object.key.as_str())).await?;
         match &args.against {
-            Some(path) if path.as_os_str() == "-" => {
-                compare(&reader, tokio::io::stdin(), "stdin", bar.callback()).await?;
-            }
-            Some(path) => {
-                let file = open_file(path).await?;
-                compare(&reader, file, &path.display().to_string(), bar.callback()).await?;
-            }
+            Some(path) => compare(reader.stream(0..reader.len()), reader.len(), path, bar.callback()).await?,
             None => {
                 reader.verify(bar.callback()).await.map_err(|e| Failure::from(e).hint_if_damaged())?;
             }
@@ -194,9 +223,10 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     let took = bar.finish();
     let report = Verified {
         url: args.url.to_string(),
-        object_id: reader.envelope().object_id().to_string(),
+        object_id: Some(reader.envelope().object_id().to_string()),
         plain_len: reader.len(),
-        parts: reader.manifest().parts().len(),
+        parts: Some(reader.manifest().parts().len()),
+        cipher: output::COBBLESTONE_256,
         checksums: reader.manifest().checksums() && args.against.is_none(),
         data_keys,
         opened_with: output::opened_with(&reader),
@@ -210,6 +240,38 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
         let untried: String =
             untried.map(|tried| format!("\nnot tried, because its key is not here: {}", tried.recipient)).collect();
         format!("{}: whole{equal}; {}{untried}", report.url, output::bytes_in(report.plain_len, took))
+    })
+}
+
+/// Nothing but a copy tells whether an object that is not sealed is what it should be.
+async fn verify_unsealed(args: &Verify, engine: &Engine, interrupts: Interrupts, bar: output::Bar) -> Result {
+    let Some(path) = &args.against else {
+        let message = "an object that is not sealed can only be compared: --against FILE";
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    };
+    let work = async {
+        let reader = open_unsealed(engine, &args.url, &args.store, &args.keys).await?;
+        compare(reader.stream(0..reader.len()), reader.len(), path, bar.callback()).await?;
+        Ok(reader.len())
+    };
+    let plain_len = interrupts.dropping(work).await?;
+    let took = bar.finish();
+    let report = Verified {
+        url: args.url.to_string(),
+        object_id: None,
+        plain_len,
+        parts: None,
+        cipher: output::NOT_SEALED,
+        checksums: false,
+        data_keys: Vec::new(),
+        opened_with: None,
+        against: Some(path.display().to_string()),
+        seconds: took.as_secs_f64(),
+        bytes_per_second: output::rate(plain_len, took),
+    };
+    args.output.done(&report, || {
+        let compared = output::bytes_in(plain_len, took);
+        format!("{}: not sealed, equal to {}; {compared}", report.url, path.display())
     })
 }
 
@@ -236,8 +298,21 @@ async fn try_each_recipient(reader: &Reader, trusted: &Trusted, name: (&str, &st
 }
 
 /// Opens all of the object beside reading `file`; tells the first offset at which they differ.
-async fn compare(
-    reader: &Reader,
+async fn compare<B: AsRef<[u8]>>(
+    object: impl Stream<Item = sealift::Result<B>>,
+    len: u64,
+    path: &Path,
+    progress: Option<ProgressCallback>,
+) -> Result {
+    if path.as_os_str() == "-" {
+        return compare_with(object, len, tokio::io::stdin(), "stdin", progress).await;
+    }
+    compare_with(object, len, open_file(path).await?, &path.display().to_string(), progress).await
+}
+
+async fn compare_with<B: AsRef<[u8]>>(
+    object: impl Stream<Item = sealift::Result<B>>,
+    len: u64,
     mut file: impl AsyncRead + Unpin,
     name: &str,
     progress: Option<ProgressCallback>,
@@ -246,10 +321,11 @@ async fn compare(
         Failure::from(Error::new(ErrorKind::Changed, format!("the object and {name} differ from offset {at} on{how}")))
     };
     let failed = |e| Failure::from(Error::new(ErrorKind::SourceRead, format!("reading {name}")).with_source(e));
-    let mut stream = std::pin::pin!(reader.stream(0..reader.len()));
+    let mut stream = std::pin::pin!(object);
     let mut buffer = Vec::new();
     let mut at = 0;
     while let Some(bytes) = stream.try_next().await.map_err(|e| Failure::from(e).hint_if_damaged())? {
+        let bytes = bytes.as_ref();
         buffer.clear();
         (&mut file).take(bytes.len() as u64).read_to_end(&mut buffer).await.map_err(failed)?;
         if let Some(n) = bytes.iter().zip(&buffer).position(|(ours, theirs)| ours != theirs) {
@@ -260,7 +336,7 @@ async fn compare(
         }
         at += bytes.len() as u64;
         if let Some(progress) = &progress {
-            progress(Progress { sealed: at, done: at, total: Some(reader.len()) });
+            progress(Progress { sealed: at, done: at, total: Some(len) });
         }
     }
     match file.read(&mut [0]).await.map_err(failed)? {

@@ -2,7 +2,8 @@
 
 mod reap;
 
-use sealift::engine::{PendingUpload, ResumeOptions, UploadEntry, UploadState, list_uploads};
+use sealift::engine::{PendingUpload, Protection, ResumeOptions, UploadEntry, UploadState, list_uploads};
+use sealift::kms::recipients::Trusted;
 use sealift::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -74,13 +75,24 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
         Error::new(ErrorKind::InvalidInput, message)
     })?;
     let source = source::open_file(path, args.read_mode)?;
-    let trusted = args.keys.trusted(&home).await?;
+    if pending.is_unsealed() && !args.sealing.no_seal {
+        let message = "this upload is of a file that is stored NOT sealed";
+        let hint = format!("to go on with it so: sealift uploads resume {} --no-seal", args.id);
+        return Err(Failure::new(ErrorKind::InvalidInput, message).hint(hint));
+    }
+    let trusted = match args.sealing.no_seal {
+        true => None,
+        false => Some(args.keys.trusted(&home).await?),
+    };
+    let none = Trusted::new(Vec::new());
+    let keys = trusted.as_ref().map_or(&none, |trusted| &trusted.keys);
     let url = store::object_url(pending.store_url(), pending.key()?.as_str());
     // Until here a signal ends the program as it ends any other: there is nothing yet to end cleanly.
     let interrupts = Interrupts::listen()?;
     let bar = args.output.bar(verbose);
     let on_failure = put::on_failure(args.abort_on_interrupt);
     let options = ResumeOptions {
+        protection: if args.sealing.no_seal { Protection::Unsealed } else { Protection::Sealed },
         on_failure,
         max_in_flight: args.concurrency,
         verify_source: args.verify_source,
@@ -88,15 +100,18 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
         ..ResumeOptions::default()
     };
     let cancel = options.cancel.clone();
-    let upload = engine.resume(pending, store, source, &trusted.keys, options);
+    let upload = engine.resume(pending, store, source, keys, options);
     let done = interrupts.cancelling(&cancel, on_failure, upload).await;
     let took = bar.finish();
     let uploaded = done.map_err(|e| match (e.resumable(), e.kind()) {
-        (Some(_), _) => put::kept(e, &args.keys.kms_key, &args.keys.key_file),
+        (Some(_), _) => put::kept(e, &args.keys.kms_key, &args.keys.key_file, args.sealing.no_seal),
         (None, ErrorKind::SourceChanged) => {
             Failure::from(e).hint(format!("to remove what was uploaded: sealift uploads abort {}", args.id))
         }
-        (None, _) => trusted.explain(e),
+        (None, _) => match &trusted {
+            Some(trusted) => trusted.explain(e),
+            None => Failure::from(e),
+        },
     })?;
     put::report(&uploaded, url, took, None, &args.output)
 }

@@ -64,6 +64,12 @@ fn help_names_every_flag() {
     let sandbox = Sandbox::new();
     let put = [
         "--if-not-exists",
+        "--no-seal",
+        "--recursive",
+        "--include",
+        "--exclude",
+        "--skip-existing",
+        "--follow-links",
         "--part-size",
         "--memory-budget",
         "--threads",
@@ -102,9 +108,23 @@ fn help_names_every_flag() {
     ];
     let flags: &[(&[&str], &[&str])] = &[
         (&["put"], &put),
-        (&["get"], &["--force", "--json", "--memory-budget", "--threads", "--backend"]),
-        (&["cat"], &["--range"]),
-        (&["verify"], &["--against"]),
+        (
+            &["get"],
+            &[
+                "--no-seal",
+                "--recursive",
+                "--include",
+                "--exclude",
+                "--skip-existing",
+                "--force",
+                "--json",
+                "--memory-budget",
+                "--threads",
+                "--backend",
+            ],
+        ),
+        (&["cat"], &["--range", "--no-seal"]),
+        (&["verify"], &["--against", "--no-seal"]),
         (&["cp"], &["--if-not-exists"]),
         (&["rewrap"], &rewrap),
         (&["uploads", "reap"], &["--older-than", "--dry-run", "--json", "[URL]"]),

@@ -42,4 +42,6 @@ mod services;
 #[path = "../../../tests/support/stub.rs"]
 mod stub;
 mod support;
+mod tree;
+mod unsealed;
 mod walk_through;

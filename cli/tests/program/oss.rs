@@ -42,6 +42,30 @@ impl World {
 }
 
 #[test]
+fn directories_go_there_and_come_back() {
+    let world = World::new();
+    crate::tree::round_trip(&world.sandbox, &format!("oss://{BUCKET}/a dir"), |args| world.run(args));
+}
+
+/// Encryption on the server's side alone: an ordinary fast upload.
+#[test]
+fn what_is_not_sealed_can_be_encrypted_by_the_server() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 3_000_000);
+    let url = format!("oss://{BUCKET}/o");
+    for part_size in ["1M", "16M"] {
+        let put = ["put", "src", &url, "--no-seal", "--sse", "KMS", "--sse-key-id", "a-cmk", "--part-size", part_size];
+        world.run(&put).expect(0);
+        let object = world.server.object("o");
+        assert_eq!((object.sse[0].1.as_str(), object.sse[1].1.as_str()), ("KMS", "a-cmk"));
+        world.run(&["cat", &url]).expect_error(4, "--no-seal");
+        assert!(world.run(&["cat", &url, "--no-seal"]).expect(0).bytes() == plain);
+        let stat = world.run(&["stat", &url, "--json"]).expect(0).json();
+        assert_eq!(stat["cipher"], "none");
+    }
+}
+
+#[test]
 fn put_get_cat_ls_stat_cp_mv_rm() {
     let world = World::new();
     let plain = world.sandbox.random_file("src", 3_000_000);

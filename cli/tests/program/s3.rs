@@ -95,6 +95,42 @@ fn put_get_cat_ls_stat_cp_mv_rm() {
 }
 
 #[test]
+fn directories_go_there_and_come_back() {
+    let world = World::new();
+    crate::tree::round_trip(&world.sandbox, "s3://bucket/a dir", |args| world.run(args));
+}
+
+#[test]
+fn many_small_files_are_one_request_each() {
+    let world = World::new();
+    std::fs::create_dir(world.sandbox.path("src")).unwrap();
+    for n in 0..300 {
+        world.sandbox.random_file(&format!("src/{n}"), 4096 + n);
+    }
+    world.run(&["put", "-r", "src", "s3://bucket/many"]).expect(0);
+    world.run(&["get", "-r", "s3://bucket/many", "out"]).expect(0);
+    for n in 0..300 {
+        assert!(world.sandbox.read(&format!("out/{n}")) == world.sandbox.read(&format!("src/{n}")), "{n}");
+    }
+}
+
+#[test]
+fn an_upload_that_is_not_sealed_is_what_any_client_reads() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 12_000_000);
+    let put = ["put", "src", "s3://bucket/o", "--no-seal", "--part-size", "5M", "--checksum", "crc64", "--json"];
+    let report = world.run(&put).expect(0).json();
+    assert_eq!((&report["parts"], &report["cipher"]), (&3.into(), &"none".into()));
+    world.run(&["get", "s3://bucket/o", "out"]).expect_error(4, "--no-seal");
+    world.run(&["get", "s3://bucket/o", "out", "--no-seal"]).expect(0);
+    assert!(world.sandbox.read("out") == plain);
+    world.run(&["stat", "s3://bucket/o"]).expect(0);
+    world.run(&["put", "src", "s3://bucket/o", "--no-seal", "--if-not-exists"]).expect_error(1, "exists already");
+    world.run(&["put", "src", "s3://bucket/o", "--no-seal", "--sse", "KMS"]).expect_error(2, "--sse is for");
+    world.run(&["rm", "s3://bucket/o"]).expect(0);
+}
+
+#[test]
 fn what_cannot_be_is_said_clearly() {
     let world = World::new();
     world.sandbox.random_file("src", 1000);

@@ -6,12 +6,13 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
 use tempfile::TempPath;
 
 use super::Reader;
-use super::partial::Partial;
+use super::partial::{Partial, fingerprint};
 use super::spans::Stripe;
+use crate::engine::Shared;
 use crate::engine::buffers::Buffer;
 use crate::engine::control::{Meter, ProgressCallback};
 use crate::engine::workers::Scratch;
@@ -49,6 +50,16 @@ pub struct Written {
     pub resumed_from: u64,
 }
 
+/// A file to be written.
+pub(super) struct Target<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) path: &'a Path,
+    /// Bytes of the object.
+    pub(super) len: u64,
+    /// Tells the object from any other.
+    pub(super) object: [u8; 32],
+}
+
 /// Where the bytes go until they are whole.
 struct Unfinished {
     file: Arc<File>,
@@ -70,6 +81,32 @@ impl Reader {
     /// [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a file and it may not be replaced, or another process is writing it;
     /// otherwise as [`read_range`](Self::read_range).
     pub async fn write_to_file(&self, path: &Path, options: GetOptions) -> Result<Written> {
+        let object = fingerprint(self.envelope().object_id(), self.manifest());
+        let target = Target { shared: &self.0.shared, path, len: self.len(), object };
+        let write = |file: Arc<File>, from, meter: Meter| {
+            let path = path.to_owned();
+            let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
+                stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
+                    file.write_all_at(plain, at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
+                    meter.sealed(plain.len() as u64);
+                    meter.done(plain.len() as u64);
+                    Ok(())
+                })
+            };
+            self.0.opened(from..self.len(), 0, write).map_ok(|span| span.end)
+        };
+        target.write(options, write).await
+    }
+}
+
+impl Target<'_> {
+    /// Has the object written by `spans`, which gets the file and where to begin, and says in order up to where it is written.
+    pub(super) async fn write<S: Stream<Item = Result<u64>>>(
+        self,
+        options: GetOptions,
+        spans: impl FnOnce(Arc<File>, u64, Meter) -> S,
+    ) -> Result<Written> {
+        let path = self.path;
         let doing = |what: &str| format!("{what} {}", path.display());
         if !options.overwrite && fs::symlink_metadata(path).is_ok() {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("{} exists already", path.display())));
@@ -77,17 +114,18 @@ impl Reader {
         if path.is_dir() {
             return Err(Error::new(ErrorKind::InvalidInput, format!("{} is a directory: name a file", path.display())));
         }
-        let unfinished = self.unfinished(path, options.resume)?;
-        let meter = Meter::new(Some(self.len()), options.progress);
+        let unfinished = self.unfinished(options.resume)?;
+        let meter = Meter::new(Some(self.len), options.progress);
         meter.done(unfinished.done);
-        self.fill(&unfinished, path, meter).await?;
+        let spans = spans(Arc::clone(&unfinished.file), unfinished.done, meter);
+        self.fill(&unfinished, spans).await?;
 
         let Unfinished { file, done: resumed_from, place } = unfinished;
         let temp = match place {
             Place::Temporary(path) => path,
             Place::Partial(partial) => partial.finish()?,
         };
-        let workers = &self.0.shared.workers;
+        let workers = &self.shared.workers;
         let failed = doing("putting on disk");
         workers.blocking(move || file.sync_all().map_err(|e| Error::io(failed, e))).await?;
         // Here and not on a worker, so that the file is gone whenever this future is dropped before.
@@ -100,42 +138,33 @@ impl Reader {
         Ok(Written { resumed_from })
     }
 
-    fn unfinished(&self, path: &Path, resume: bool) -> Result<Unfinished> {
-        if resume && self.len() >= WORTH_RESUMING {
-            let (partial, done) = Partial::open(path, self.envelope().object_id(), self.manifest())?;
+    fn unfinished(&self, resume: bool) -> Result<Unfinished> {
+        if resume && self.len >= WORTH_RESUMING {
+            let (partial, done) = Partial::open(self.path, self.object, self.len)?;
             return Ok(Unfinished { file: partial.file(), done, place: Place::Partial(partial) });
         }
         let temp = tempfile::Builder::new()
             .prefix(".sealift-partial-")
             .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory_of(path))
-            .map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
+            .tempfile_in(directory_of(self.path))
+            .map_err(|e| Error::io(format!("writing {}", self.path.display()), e))?;
         let (file, path) = temp.into_parts();
         Ok(Unfinished { file: Arc::new(file), done: 0, place: Place::Temporary(path) })
     }
 
     /// Writes what is missing, and notes how far it is where that can be gone on with.
-    async fn fill(&self, unfinished: &Unfinished, path: &Path, meter: Meter) -> Result<()> {
-        let (target, path) = (Arc::clone(&unfinished.file), path.to_owned());
-        let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
-            stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
-                target.write_all_at(plain, at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
-                meter.sealed(plain.len() as u64);
-                meter.done(plain.len() as u64);
-                Ok(())
-            })
-        };
+    async fn fill(&self, unfinished: &Unfinished, spans: impl Stream<Item = Result<u64>>) -> Result<()> {
         let partial = match &unfinished.place {
             Place::Temporary(_) => None,
             Place::Partial(partial) => Some(partial),
         };
         let (mut reached, mut noted) = (unfinished.done, unfinished.done);
         let mut noting: Option<tokio::task::JoinHandle<Result<()>>> = None;
-        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 0, write));
+        let mut spans = std::pin::pin!(spans);
         let failure = loop {
             match spans.try_next().await {
                 // They come in order, so all before it is written.
-                Ok(Some(span)) => reached = span.end,
+                Ok(Some(end)) => reached = end,
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
@@ -147,7 +176,7 @@ impl Reader {
                     ended(before.await)?;
                 }
                 noted = reached;
-                let (partial, shared) = (partial.clone(), Arc::clone(&self.0.shared));
+                let (partial, shared) = (partial.clone(), Arc::clone(self.shared));
                 noting = Some(tokio::spawn(async move { shared.workers.blocking(move || partial.note(noted)).await }));
             }
         };
@@ -157,7 +186,7 @@ impl Reader {
         let Some(error) = failure else { return Ok(()) };
         if let Some(partial) = partial.cloned().filter(|_| reached > noted) {
             // If that fails too, the first error is the one to tell.
-            let _ = self.0.shared.workers.blocking(move || partial.note(reached)).await;
+            let _ = self.shared.workers.blocking(move || partial.note(reached)).await;
         }
         Err(error)
     }

@@ -1,10 +1,12 @@
 //! Reading objects: nothing is released before the chunk that holds it is authenticated.
 
+mod ahead;
 mod fetch;
 mod file;
 mod partial;
 mod spans;
 mod tail;
+mod unsealed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,18 +28,14 @@ use crate::format::{Envelope, Layout, Manifest};
 use crate::kms::recipients::Trusted;
 use crate::store::{MultipartStore, ObjectInfo};
 use crate::types::{ByteRange, EncryptionContext, ObjectKey, WrappedKey};
-use crate::upload::{Flow, RetryPolicy};
+use crate::upload::RetryPolicy;
 
 pub(crate) use fetch::Origin;
 pub use file::{GetOptions, Written};
 pub use partial::partial_path;
 use spans::{Opened, Stripe};
 pub(crate) use tail::{Tail, Unlocked, envelope_of, fetch_tail};
-
-/// The most spans of an object that are fetched at once where it is found out how many are worthwhile.
-const MAX_SPANS: u32 = 32;
-/// How many are fetched at once from a store on this machine, unless the caller says otherwise.
-const LOCAL_SPANS: u32 = 8;
+pub use unsealed::UnsealedReader;
 
 /// What a reader demands of an object besides that it opens.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +68,7 @@ struct Inner {
     recipient: usize,
     manifest: Manifest,
     layout: Layout,
-    retries: Retries,
+    retries: Arc<Retries>,
     max_in_flight: Option<u32>,
     /// For each part, its key, once its header was checked.
     openers: Vec<OnceLock<Arc<Opener>>>,
@@ -102,7 +100,7 @@ impl Engine {
         trusted: &Trusted,
         options: &ReadOptions,
     ) -> Result<Reader> {
-        let retries = Retries::new(options.retry.clone());
+        let retries = Arc::new(Retries::new(options.retry.clone()));
         let origin = Origin { shared: self.shared(), store: store.as_ref(), key: &key, retries: &retries };
         let found = fetch_tail(origin).await?;
         options.check(&key, &found.envelope)?;
@@ -150,14 +148,6 @@ impl ReadOptions {
 impl Inner {
     fn origin(&self) -> Origin<'_> {
         Origin { shared: &self.shared, store: self.store.as_ref(), key: &self.key, retries: &self.retries }
-    }
-
-    fn flow(&self) -> Flow {
-        match self.max_in_flight {
-            Some(fixed) => Flow::new(fixed.max(1), false),
-            None if self.store.direct().is_some() => Flow::new(LOCAL_SPANS, false),
-            None => Flow::new(MAX_SPANS, true),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A file that is being written and can be gone on with: its plaintext, and behind it a note of how much of that is there.
 //!
-//! The note names the very object: SHA-256 over the object's id and every part's number, length and salt. Whatever else lies under the
+//! The note names the very object: SHA-256 over the object's id and every part's number, length and salt; of an object that is not sealed,
+//! over its length and ETag. Whatever else lies under the
 //! name is overwritten from its beginning. What the file holds is trusted as much as the file that it becomes: whoever can write to the
 //! one can write to the other.
 
@@ -59,8 +60,8 @@ impl Drop for Inner {
 }
 
 impl Partial {
-    /// Opens what there is for `target`, or begins it. Returns also how much of the object it holds.
-    pub(super) fn open(target: &Path, id: &ObjectId, manifest: &Manifest) -> Result<(Self, u64)> {
+    /// Opens what there is for `target`, or begins it, to hold `len` bytes of `object`. Returns also how many it holds.
+    pub(super) fn open(target: &Path, object: [u8; 32], len: u64) -> Result<(Self, u64)> {
         let path = partial_path(target)
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{} names no file", target.display())))?;
         let failed = |e| Error::io(format!("writing {}", path.display()), e);
@@ -86,13 +87,7 @@ impl Partial {
         if !std::fs::symlink_metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (stat.dev(), stat.ino())) {
             return busy();
         }
-        let mut partial = Inner {
-            file: Arc::new(file),
-            path,
-            object: fingerprint(id, manifest),
-            len: manifest.plain_len(),
-            keep: AtomicBool::new(false),
-        };
+        let mut partial = Inner { file: Arc::new(file), path, object, len, keep: AtomicBool::new(false) };
         let done = partial.noted()?;
         *partial.keep.get_mut() = done > 0;
         if done == 0 {
@@ -150,7 +145,7 @@ impl Inner {
 }
 
 /// Tells one sealing of an object from any other.
-fn fingerprint(id: &ObjectId, manifest: &Manifest) -> [u8; 32] {
+pub(super) fn fingerprint(id: &ObjectId, manifest: &Manifest) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix(id.as_bytes());
     for part in manifest.parts() {
         hash.update(part.number.get().to_be_bytes());

@@ -4,20 +4,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, FuturesOrdered, Stream, TryStreamExt as _};
+use futures::stream::Stream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
 use super::Inner;
+use super::ahead::{Fetchable, flow, in_order};
 use super::fetch::Fetch;
 use crate::crypto::{CHUNK, HEADER, Opener, SEALED_CHUNK, SEALED_STRIPE, STRIPE_CHUNKS};
 use crate::engine::buffers::Buffer;
 use crate::engine::workers::{BLOCK, Gather, Scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Piece, context};
-
-/// Stripes that one request fetches, if the memory budget allows: a whole part of the default size.
-const SPAN_STRIPES: u32 = 16;
 
 /// A span whose stripes are open, and the credits for what they hold.
 pub(super) struct Opened<T> {
@@ -66,6 +63,12 @@ impl Span {
         let take = take.min(max * CHUNK as u64 - skip as u64);
         Self { part, chunks: chunks.start..chunks.start + max, sealed: sealed.start..end, last: false, skip, take, at }
     }
+}
+
+impl Fetchable for Span {
+    fn take(&self) -> u64 {
+        self.take
+    }
 
     fn stripes(&self) -> u32 {
         u32::try_from((self.chunks.end - self.chunks.start).div_ceil(STRIPE_CHUNKS as u64)).unwrap_or(u32::MAX)
@@ -110,10 +113,6 @@ impl Stripe {
 impl Inner {
     /// Opens `range` span by span, in order. Up to `twice` stripes of a span are there sealed and opened at once, while they are opened; any
     /// other takes one buffer.
-    ///
-    /// How many are fetched at once is found out on the way, unless the store is on this machine or the caller has said it.
-    /// Spans ahead of the one that is awaited are fetched only while half of the budget is free, and where it is short, that one is a
-    /// single stripe: readers that nobody polls keep others from being fast, not from going on.
     pub(super) fn opened<T, F>(
         self: &Arc<Self>,
         range: Range<u64>,
@@ -125,46 +124,16 @@ impl Inner {
         F: Fn(Stripe, Buffer, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
     {
         let end = range.end.min(self.layout.plain_len());
-        let (inner, in_flight) = (Arc::clone(self), FuturesOrdered::new());
-        let (flow, throttled) = (self.flow(), self.retries.throttled());
-        let most = (self.shared.held_stripes() / 2).saturating_sub(twice).clamp(1, SPAN_STRIPES);
-        let cost = move |span: &Span| span.stripes() + twice.min(span.stripes());
-        stream::try_unfold((range.start, in_flight, flow, throttled), move |state| {
-            let (mut at, mut in_flight, mut flow, mut throttled) = state;
-            let (inner, open) = (Arc::clone(&inner), open.clone());
+        let flow = flow(self.store.as_ref(), self.max_in_flight);
+        let (shared, retries) = (Arc::clone(&self.shared), Arc::clone(&self.retries));
+        let (cutting, opening) = (Arc::clone(self), Arc::clone(self));
+        let next = move |range, stripes| cutting.next_span(range, stripes);
+        in_order(shared, retries, flow, range.start..end, twice, next, move |span: Span, mut credits| {
+            let (inner, open) = (Arc::clone(&opening), open.clone());
             async move {
-                let buffers = &inner.shared.buffers;
-                while in_flight.len() < flow.limit() as usize {
-                    let Some(mut span) = inner.next_span(at..end, most) else { break };
-                    let credits = match buffers.spare_credits(cost(&span)) {
-                        Some(credits) => credits,
-                        None if !in_flight.is_empty() => break,
-                        None => match buffers.free_credits(cost(&span)) {
-                            Some(credits) => credits,
-                            None => {
-                                let Some(short) = inner.next_span(at..end, 1) else { break };
-                                span = short;
-                                buffers.credits(cost(&span)).await?
-                            }
-                        },
-                    };
-                    at += span.take;
-                    let (inner, open) = (Arc::clone(&inner), open.clone());
-                    in_flight.push_back(async move {
-                        let mut credits = credits;
-                        let stripes = inner.open_span(&span, open).await?;
-                        drop(credits.split(twice.min(span.stripes()) as usize));
-                        Ok((span.take, Opened { part: span.part, stripes, credits, end: span.at + span.take }))
-                    });
-                }
-                let Some((len, opened)) = in_flight.try_next().await? else { return Ok(None) };
-                let throttled_by_now = inner.retries.throttled();
-                if std::mem::replace(&mut throttled, throttled_by_now) == throttled_by_now {
-                    flow.stored(Instant::now().into_std(), len);
-                } else {
-                    flow.failed(true, u32::try_from(in_flight.len()).unwrap_or(u32::MAX));
-                }
-                Ok(Some((opened, (at, in_flight, flow, throttled))))
+                let stripes = inner.open_span(&span, open).await?;
+                drop(credits.split(twice.min(span.stripes()) as usize));
+                Ok(Opened { part: span.part, stripes, credits, end: span.at + span.take })
             }
         })
     }

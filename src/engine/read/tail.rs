@@ -4,8 +4,8 @@ use futures::TryStreamExt as _;
 
 use super::fetch::{Fetch, Origin, unexpected_range, wrong_length};
 use crate::crypto::DataKey;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Envelope, Manifest, TAIL_READ, trailer};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::format::{Envelope, Manifest, TAIL_READ, trailer, unsealed_by};
 use crate::kms::recipients::Trusted;
 use crate::store::{GetObject, MultipartStore, ObjectInfo};
 use crate::types::{ByteRange, EncryptionContext, ObjectKey, WrappedKey};
@@ -31,6 +31,9 @@ pub(crate) fn envelope_of(store: &dyn MultipartStore, key: &ObjectKey, info: &Ob
         if e.kind() != ErrorKind::NotSealed {
             return e.while_doing(key);
         }
+        if unsealed_by(&info.properties.metadata).is_some() {
+            return Error::new(ErrorKind::NotSealed, format!("{key} was stored unsealed, on purpose"));
+        }
         let place = store.metadata_place(key).map_or_else(String::new, |place| format!(" (looked for {place})"));
         let why = "has no envelope: it was not sealed by Sealift, or its metadata was lost";
         Error::new(ErrorKind::NotSealed, format!("{key} {why}{place}"))
@@ -43,15 +46,24 @@ pub(crate) async fn fetch_tail(origin: Origin<'_>) -> Result<Tail> {
 }
 
 async fn fetch_tail_once(store: &dyn MultipartStore, key: &ObjectKey) -> Result<Tail> {
+    let (info, bytes) = fetch_end(store, key).await?;
+    let envelope = envelope_of(store, key, &info)?;
+    if info.len == 0 {
+        return Err(Error::new(ErrorKind::Malformed, format!("{key} has an envelope, and no body")));
+    }
+    Ok(Tail { info, envelope, bytes })
+}
+
+/// What the store knows of an object, and its last bytes.
+pub(super) async fn fetch_end(store: &dyn MultipartStore, key: &ObjectKey) -> Result<(ObjectInfo, Vec<u8>)> {
     let got = match store.get(key, Some(ByteRange::Suffix(TAIL_READ)), None).await {
-        // An empty body has no last bytes. A sealed object is never empty.
-        Err(e) if e.kind() == ErrorKind::RangeNotSatisfiable => {
-            envelope_of(store, key, &store.head(key).await?)?;
-            return Err(Error::new(ErrorKind::Malformed, format!("{key} has an envelope, and no body")));
-        }
+        // An empty body has no last bytes. If it is not empty by now, somebody has replaced it, and it is asked for again.
+        Err(e) if e.kind() == ErrorKind::RangeNotSatisfiable => match store.head(key).await? {
+            info if info.len == 0 => return Ok((info, Vec::new())),
+            _ => return Err(Error::new(ErrorKind::Changed, format!("{key} is being replaced")).with_retry(Retry::Yes)),
+        },
         got => got?,
     };
-    let envelope = envelope_of(store, key, &got.info)?;
     let end = got.info.len;
     if got.range != (end.saturating_sub(TAIL_READ)..end) {
         return Err(unexpected_range(key));
@@ -69,7 +81,7 @@ async fn fetch_tail_once(store: &dyn MultipartStore, key: &ObjectKey) -> Result<
     if bytes.len() < len {
         return Err(wrong_length());
     }
-    Ok(Tail { info, envelope, bytes })
+    Ok((info, bytes))
 }
 
 impl Tail {
