@@ -95,9 +95,11 @@ impl Cancel {
     /// Ends when [`cancel`](Self::cancel) is called.
     pub(crate) async fn cancelled(&self) -> OnCancel {
         let mut asked = self.0.subscribe();
-        match asked.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(what)) => *what,
-            _ => std::future::pending().await,
+        // Taken out of its lock before anything else is awaited: a future that holds one is not `Send`.
+        let what = asked.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+        match what {
+            Some(what) => what,
+            None => std::future::pending().await,
         }
     }
 }
@@ -124,5 +126,12 @@ mod tests {
         cancel.cancel(OnCancel::KeepForResume);
         cancel.clone().cancel(OnCancel::Abort);
         assert_eq!(cancel.cancelled().await, OnCancel::KeepForResume);
+    }
+
+    #[test]
+    fn waiting_may_move_between_threads() {
+        fn is_send(_: impl Send) {}
+        // And with it every upload, which programs spawn.
+        is_send(Cancel::new().cancelled());
     }
 }

@@ -11,8 +11,7 @@ use tempfile::TempPath;
 
 use super::Reader;
 use super::partial::Partial;
-use super::spans::Stripe;
-use crate::engine::buffers::Buffer;
+use super::spans::{Sealed, Stripe};
 use crate::engine::control::{Meter, ProgressCallback};
 use crate::engine::workers::Scratch;
 use crate::error::{Error, ErrorKind, Result};
@@ -117,8 +116,8 @@ impl Reader {
     /// Writes what is missing, and notes how far it is where that can be gone on with.
     async fn fill(&self, unfinished: &Unfinished, meter: Meter) -> Result<()> {
         let target = Arc::clone(&unfinished.file);
-        let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
-            stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
+        let write = move |stripe: Stripe, sealed: Sealed, scratch: &mut Scratch| {
+            stripe.open_blocks(&sealed, scratch, |at, plain| {
                 target.write_all_at(plain, at).map_err(|e| Error::io("writing the file", e))?;
                 meter.sealed(plain.len() as u64);
                 meter.done(plain.len() as u64);
