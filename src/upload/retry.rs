@@ -12,6 +12,8 @@ use crate::types::{Attempt, PartNumber};
 /// The pause before the n-th retry is random, evenly between nothing and `base` × 2ⁿ⁻¹, at most `cap` ("full jitter",
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). Where the store says how long to wait,
 /// it comes on top of that, so that what was refused together does not come back together.
+///
+/// Nothing is hedged: no request is sent a second time while the first may still be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often an operation is tried in all.

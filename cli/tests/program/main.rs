@@ -32,6 +32,7 @@ mod s3;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/s3_server.rs"]
 mod s3_server;
+mod secrets;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/server.rs"]
 mod server;

@@ -233,8 +233,9 @@ impl Reader {
             let inner = Arc::clone(&self.0);
             return stream::once(async move { Ok(inner.read_short(&pieces).await?.into()) }).left_stream();
         }
+        let twice = u32::try_from(self.0.shared.workers.threads()).unwrap_or(u32::MAX);
         self.0
-            .opened(range, 2, Inner::open_to_memory)
+            .opened(range, twice, Inner::open_to_memory)
             .map_ok(|opened| stream::iter(opened.stripes.into_iter().map(Ok)).chain(drop_at_end(opened.credits)))
             .try_flatten()
             .right_stream()
@@ -261,7 +262,7 @@ impl Reader {
             })?;
             Ok((crc.value(), len))
         };
-        let mut spans = std::pin::pin!(inner.opened(0..self.len(), 1, check));
+        let mut spans = std::pin::pin!(inner.opened(0..self.len(), 0, check));
         let mut found = BTreeMap::new();
         while let Some(Opened { part, stripes, .. }) = spans.try_next().await? {
             let crc = found.entry(part).or_insert(0);
