@@ -264,3 +264,28 @@ async fn short_objects_and_those_who_did_not_ask_leave_nothing() {
         assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_short_range_takes_one_request_for_its_own_chunks() {
+    let world = World::new(31, 12 * MIB + 1).await;
+    let reader = world.open().await.unwrap();
+    // The parts' headers are known from now on.
+    reader.verify(None).await.unwrap();
+    world.store.take_bytes_read();
+    let mut rng = Rng::new(32);
+    for round in 0..40 {
+        let len = if round == 0 { 2 * MIB } else { 1 + rng.below(2 * MIB) };
+        let first = rng.below(12 * MIB + 2 - len);
+        let before = world.store.reads();
+        let range = ByteRange::Inclusive { first, last: first + len - 1 };
+        let read = reader.read_range(range).await.unwrap();
+        assert_eq!(read, world.plain[first as usize..(first + len) as usize]);
+        let parts = (first + len - 1) / (5 * MIB) - first / (5 * MIB) + 1;
+        assert_eq!(world.store.reads() - before, parts, "{first} {len}");
+        let (bytes, most) = (world.store.take_bytes_read(), len as f64 * 1.02 + parts as f64 * 2.0 * 16_400.0);
+        assert!(bytes as f64 <= most, "{bytes} bytes were read for {len}");
+        let streamed: Vec<_> = reader.stream(first..first + len).try_collect().await.unwrap();
+        assert_eq!(streamed.concat(), read);
+        world.store.take_bytes_read();
+    }
+}

@@ -12,8 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use proptest::prelude::*;
-use sealift::ErrorKind;
-use sealift::source::{Access, BytesSource, FileSource, MapSource, PartSource, ReadAt, StreamSource};
+use sealift::crypto::Backend;
+use sealift::engine::{ReadOptions, UploadOptions};
+use sealift::kms::key_file::KeyFile;
+use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
+use sealift::source::{Access, BytesSource, FileSource, MapSource, PartSource, ReadAt, ReadSpeeds, StreamSource};
+use sealift::store::MemoryStore;
+use sealift::{DataKey, Engine, ErrorKind};
 use tokio::io::AsyncReadExt;
 
 type Open = fn(&Path) -> sealift::Result<Box<dyn PartSource>>;
@@ -29,7 +34,7 @@ const FILES: [(&str, Open); 2] = [
 ];
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 fn at(source: Box<dyn PartSource>) -> Arc<dyn ReadAt> {
@@ -251,4 +256,108 @@ proptest! {
             prop_assert_eq!(&got, &expected);
         }
     }
+}
+
+#[test]
+fn reading_and_mapping_are_measured_where_a_file_is_long_and_cached() {
+    // A real file system, where /tmp may be memory.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("f");
+    let long = File::create(&path).unwrap();
+    (0..ReadSpeeds::SHORTEST >> 20).for_each(|_| (&long).write_all(&[7; 1 << 20]).unwrap());
+    let open = || {
+        // SAFETY: the tests read only pages that are there.
+        #[allow(unsafe_code)]
+        let map = unsafe { MapSource::open(&path) }.unwrap();
+        (FileSource::open(&path).unwrap(), map)
+    };
+    let (file, map) = open();
+    if file.is_in_memory(0, 1) {
+        let speeds = ReadSpeeds::measure(&file, &map, Backend::default()).unwrap().expect("it is long and cached");
+        assert!(speeds.read > 0 && speeds.map > 0);
+    } else {
+        assert_eq!(ReadSpeeds::measure(&file, &map, Backend::default()).unwrap(), None);
+    }
+    long.set_len(ReadSpeeds::SHORTEST - 1).unwrap();
+    let (short, short_map) = open();
+    assert_eq!(ReadSpeeds::measure(&short, &short_map, Backend::default()).unwrap(), None);
+    let mixed = ReadSpeeds::measure(&short, &map, Backend::default()).unwrap_err();
+    assert_eq!(mixed.kind(), ErrorKind::InvalidInput);
+}
+
+/// Tells on which thread it was read.
+#[derive(Debug)]
+struct Watched {
+    bytes: Vec<u8>,
+    in_memory: bool,
+    read_by: Arc<std::sync::Mutex<Vec<std::thread::ThreadId>>>,
+}
+
+impl PartSource for Watched {
+    fn len(&self) -> Option<u64> {
+        Some(self.bytes.len() as u64)
+    }
+
+    fn open(self: Box<Self>) -> Access {
+        Access::At(Arc::new(*self))
+    }
+}
+
+impl ReadAt for Watched {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at<'a>(&'a self, offset: u64, len: usize, _: &'a mut [u8]) -> sealift::Result<&'a [u8]> {
+        self.read_by.lock().unwrap().push(std::thread::current().id());
+        Ok(&self.bytes[offset as usize..][..len])
+    }
+
+    fn is_in_memory(&self, _: u64, _: usize) -> bool {
+        self.in_memory
+    }
+
+    fn identity(&self) -> Option<sealift::source::SourceIdentity> {
+        None
+    }
+
+    fn check_unchanged(&self) -> sealift::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_small_and_in_memory_is_sealed_where_it_is_awaited() {
+    let kms = Arc::new(KeyFile::new(DataKey::random().unwrap()));
+    let recipients = [Recipient { kms: kms.clone(), key: kms.id().to_owned() }];
+    let engine = Engine::builder().threads(2).build().unwrap();
+    let own = std::thread::current().id();
+    for (len, in_memory, here) in
+        [(1024, true, true), (16_384, true, true), (16_385, true, false), (1024, false, false)]
+    {
+        let read_by = Arc::default();
+        let source = Watched { bytes: some_bytes(len), in_memory, read_by: Arc::clone(&read_by) };
+        let store = Arc::new(MemoryStore::new());
+        let key = || "object".parse().unwrap();
+        let upload = engine.upload(store.clone(), key(), Box::new(source), &recipients, UploadOptions::default());
+        block_on(upload).unwrap();
+        let trusted = Trusted::new(vec![(kms.clone(), TrustedKeys::Any)]);
+        let opened = block_on(engine.open(store, key(), &trusted, &ReadOptions::default())).unwrap();
+        assert_eq!(block_on(opened.read_range("0-".parse().unwrap())).unwrap(), some_bytes(len));
+        let read_by = read_by.lock().unwrap();
+        assert!(!read_by.is_empty() && read_by.iter().all(|thread| (*thread == own) == here), "{len} {in_memory}");
+    }
+}
+
+#[test]
+fn files_know_what_of_them_is_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    fs::write(&path, some_bytes(70_000)).unwrap();
+    let file = FileSource::open(&path).unwrap();
+    // Nothing past its end is; what else is in the page cache, the file system may not tell.
+    assert!(!file.is_in_memory(69_999, 2) && !file.is_in_memory(u64::MAX, 2));
+    assert!(file.is_in_memory(0, 0));
+    assert_eq!(file.is_in_memory(0, 70_000), file.is_in_memory(69_999, 1));
+    assert!(BytesSource::new("abc").is_in_memory(0, 3));
 }

@@ -21,6 +21,7 @@ Examples:
   tar c photos | sealift put - /backup/photos.tar  seal what comes through a pipe
   sealift verify /backup/holiday.mov               check that all of it is whole
   sealift uploads list                             uploads that were interrupted
+  sealift bench --quick                            how fast it is on this machine
 
 What to back up: the key store (`sealift kms export-backup FILE`), and with every
 object the folder `.sealift` beside it. Without either, objects cannot be opened.
@@ -62,12 +63,14 @@ URLs:
 const URLS: &str = urls!();
 
 // Below the macro, which it uses.
+mod bench;
 mod doctor;
 mod reap;
 mod rewrap;
 mod sse;
 mod tree;
 
+pub(crate) use bench::{Bench, Group};
 pub(crate) use doctor::Doctor;
 pub(crate) use reap::UploadsReap;
 pub(crate) use rewrap::Rewrap;
@@ -158,6 +161,7 @@ pub(crate) enum Command {
     /// Look after the local key store
     #[command(subcommand, arg_required_else_help = true)]
     Kms(Kms),
+    Bench(Bench),
     Completions(Completions),
     Man(Man),
 }
@@ -557,9 +561,9 @@ pub(crate) struct EngineArgs {
     /// How many threads seal and open [default: one for each core]
     #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// What computes AES-256-GCM
-    #[arg(long, help_heading = "Resources", value_name = "NAME", default_value = Backend::default().name(), value_parser = backend_parser())]
-    pub(crate) backend: Backend,
+    /// What computes AES-256-GCM [default: what is fastest on this CPU; `sealift bench` tells which that is]
+    #[arg(long, help_heading = "Resources", value_name = "NAME", value_parser = backend_parser())]
+    pub(crate) backend: Option<Backend>,
 }
 
 /// How a command that moves data tells what it did.
@@ -589,7 +593,7 @@ pub(crate) enum Checksum {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadMode {
-    /// What is best in general: positioned reads
+    /// What is faster: for a file of 64 MiB or more that is in the page cache, both are tried on a few MiB of it; else positioned reads
     Auto,
     /// Positioned reads
     Read,

@@ -114,6 +114,11 @@ impl Failure {
         self.error.kind()
     }
 
+    /// What went wrong, without advice.
+    pub(crate) fn text(&self) -> String {
+        self.error.to_string()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         Exit::of(self.kind())
     }

@@ -1,6 +1,8 @@
 //! Ctrl-C: the first asks for a clean end, the second does not wait for it.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sealift::engine::{Cancel, OnCancel};
 use sealift::{Error, ErrorKind};
@@ -50,6 +52,19 @@ impl Interrupts {
             self.exit_at_the_next();
             Err(Error::new(ErrorKind::Cancelled, "interrupted").into())
         })
+    }
+
+    /// Something to look at now and then, which the first signal sets.
+    pub(crate) fn into_flag(mut self) -> Arc<AtomicBool> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&flag);
+        tokio::spawn(async move {
+            self.next().await;
+            output::say("Stopping; press Ctrl-C again to stop at once.");
+            set.store(true, Ordering::Relaxed);
+            self.exit_at_the_next();
+        });
+        flag
     }
 
     fn exit_at_the_next(mut self) {

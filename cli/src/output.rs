@@ -79,6 +79,20 @@ impl Bar {
         Self { bar, started: Instant::now() }
     }
 
+    /// A bar over so many steps, if stderr is a terminal and it is to be `visible`.
+    pub(crate) fn of_steps(visible: bool, steps: u64) -> Self {
+        let bar = Self::new(visible && io::stderr().is_terminal());
+        bar.bar.set_length(steps);
+        bar.bar.set_style(style("{percent:>3}% [{bar:30}]  {elapsed}, {eta} to go  {msg}"));
+        bar
+    }
+
+    /// The next step begins.
+    pub(crate) fn step(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.inc(1);
+    }
+
     /// What the engine calls, if anybody looks.
     pub(crate) fn callback(&self) -> Option<ProgressCallback> {
         if self.bar.is_hidden() {

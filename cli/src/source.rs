@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use sealift::source::{FileSource, PartSource, StreamSource};
+use sealift::crypto::Backend;
+use sealift::source::{FileSource, PartSource, ReadAt, ReadSpeeds, StreamSource};
 use sealift::{Error, ErrorKind};
 
 use crate::args::ReadMode;
 use crate::exit::{Failure, Result};
-use crate::sigbus;
+use crate::sigbus::{self, WatchedMap};
 
 /// Opens `path`: `-` is stdin, pipes and devices are read as streams, files at any offset.
 pub(crate) async fn open(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSource>> {
@@ -37,14 +38,39 @@ pub(crate) async fn open(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSour
 /// Opens a regular file.
 pub(crate) fn open_file(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSource>> {
     Ok(match mode {
-        ReadMode::Auto | ReadMode::Read => Box::new(FileSource::open(path)?),
-        ReadMode::Map => Box::new(sigbus::map(
-            path,
-            format!(
-                "error: {} changed while it was being read: it became shorter\n\
-                 hint: what was uploaded cannot be used any more; `sealift uploads list` shows it, `sealift uploads abort ID` removes it\n",
-                path.display()
-            ),
-        )?),
+        ReadMode::Read => Box::new(FileSource::open(path)?),
+        ReadMode::Map => Box::new(map(path)?),
+        ReadMode::Auto => {
+            let file = FileSource::open(path)?;
+            match faster_map(&file, path) {
+                Some(map) => Box::new(map),
+                None => Box::new(file),
+            }
+        }
     })
+}
+
+/// The file as a map, if sealing from one is faster than from reads of it.
+fn faster_map(file: &FileSource, path: &Path) -> Option<WatchedMap> {
+    if ReadAt::len(file) < ReadSpeeds::SHORTEST {
+        return None;
+    }
+    // Whatever fails here, reading it will say if it matters.
+    let map = map(path).ok()?;
+    let speeds = ReadSpeeds::measure(file, &map, Backend::default()).ok()??;
+    let is_faster = speeds.map_is_faster();
+    tracing::debug!(read = speeds.read, map = speeds.map, "{} the file", if is_faster { "mapping" } else { "reading" });
+    is_faster.then_some(map)
+}
+
+/// The file as a map, with the message for a file that shrinks.
+pub(crate) fn map(path: &Path) -> sealift::Result<WatchedMap> {
+    sigbus::map(
+        path,
+        format!(
+            "error: {} changed while it was being read: it became shorter\n\
+             hint: what was uploaded cannot be used any more; `sealift uploads list` shows it, `sealift uploads abort ID` removes it\n",
+            path.display()
+        ),
+    )
 }

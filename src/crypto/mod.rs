@@ -125,12 +125,13 @@ mod cobblestone;
 mod crc64;
 mod keys;
 mod open;
+mod primitive;
 mod seal;
 
 #[cfg(test)]
 mod tests;
 
-pub use backend::Backend;
+pub use backend::{Backend, Choice, CpuFeatures};
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) use backend::{OaepPrivateKey, OaepPublicKey};
 pub use cobblestone::{
@@ -139,6 +140,10 @@ pub use cobblestone::{
 pub use crc64::{Crc64, crc64};
 pub use keys::DataKey;
 pub use open::{Opener, open_message};
+#[doc(hidden)]
+pub use primitive::Primitive;
 pub use seal::{Sealer, StripeSealer, seal_message};
 
 pub(crate) use backend::rsa_decrypt;
+#[cfg(test)]
+pub(crate) use backend::stub;

@@ -95,8 +95,8 @@ impl Cancel {
     /// Ends when [`cancel`](Self::cancel) is called.
     pub(crate) async fn cancelled(&self) -> OnCancel {
         let mut asked = self.0.subscribe();
-        // In a statement of its own, so that no guard is held while it waits: uploads are to be spawned.
-        let what = asked.wait_for(Option::is_some).await.ok().and_then(|what| *what);
+        // Taken out of its lock before anything else is awaited: a future that holds one is not `Send`.
+        let what = asked.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
         match what {
             Some(what) => what,
             None => std::future::pending().await,
@@ -126,5 +126,12 @@ mod tests {
         cancel.cancel(OnCancel::KeepForResume);
         cancel.clone().cancel(OnCancel::Abort);
         assert_eq!(cancel.cancelled().await, OnCancel::KeepForResume);
+    }
+
+    #[test]
+    fn waiting_may_move_between_threads() {
+        fn is_send(_: impl Send) {}
+        // And with it every upload, which programs spawn.
+        is_send(Cancel::new().cancelled());
     }
 }

@@ -13,10 +13,11 @@ use super::control::{Cancel, OnCancel};
 use super::held::{HeldBytes, HeldPart, tail_payload};
 use super::identity::Object;
 use super::ledger::{self, Header, Ledger};
-use super::seal::{PartSealer, SealingPart};
+use super::seal::{PartSealer, SMALL, SealingPart};
 use super::spool::Spool;
 use super::stream::{Filled, FilledPart, PartStream};
 use super::upload::Uploaded;
+use super::workers::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ManifestPart, trailer};
 use crate::source::{Access, ReadAt};
@@ -529,7 +530,9 @@ impl Driver {
                 Source::Once(_) => None,
             },
         );
-        let work = self.sealer.shared.workers.run(move |_| {
+        let is_small = parts.iter().map(|part| part.len).sum::<u64>() <= SMALL as u64
+            && source.as_ref().is_none_or(|source| source.is_in_memory(0, 1.min(source.len() as usize)));
+        let job = move |_: &mut Scratch| {
             if let Some(source) = source {
                 source.check_unchanged()?;
             }
@@ -542,7 +545,12 @@ impl Driver {
             };
             let manifest = Manifest::new(parts.into_iter().map(part).collect(), sealer.checksums, BTreeMap::new())?;
             trailer::seal(sealer.shared.backend, data_key, &sealer.object_id, &manifest).map(Bytes::from)
-        });
+        };
+        if is_small {
+            self.ready.push_back(Event::Trailer(job(&mut Scratch::small(0))));
+            return Ok(());
+        }
+        let work = self.sealer.shared.workers.run(job);
         self.tasks.spawn(async move { Event::Trailer(work.await) });
         Ok(())
     }

@@ -18,6 +18,8 @@ mod reader_io;
 mod recheck;
 mod retries;
 mod rewrap;
+#[cfg(test)]
+mod scale;
 mod seal;
 mod slab;
 mod spool;

@@ -29,6 +29,9 @@ pub(crate) struct PartSealer {
     pub(crate) meter: Meter,
 }
 
+/// Parts up to so many bytes that are in memory are sealed where they are awaited: that takes 2 µs, waking a worker many times that.
+pub(crate) const SMALL: usize = crypto::CHUNK;
+
 /// Stripes of a part that is sealed straight into a store which are with the workers at once.
 const DIRECT_STRIPES: usize = 64;
 
@@ -70,9 +73,14 @@ impl PartSealer {
         len: u64,
     ) -> Result<HeldPart> {
         let mut part = self.begin(number)?;
+        let is_small = len <= SMALL as u64 && source.is_in_memory(offset, len as usize);
         for stripe in stripes(offset, len) {
             let job = self.stripe_at(source, part.cipher.next_stripe()?, stripe, None);
-            part.stripes.run(&self.shared.workers, job)?;
+            if is_small {
+                part.stripes.add(job(&mut Scratch::small(SMALL)));
+            } else {
+                part.stripes.run(&self.shared.workers, job)?;
+            }
         }
         part.finish().await
     }
@@ -115,7 +123,12 @@ impl PartSealer {
 
     /// Hands the next stripe of a part that is read in order to the workers. `plain` goes back to `pool` when it is sealed.
     pub(crate) fn push(&self, part: &mut SealingPart, plain: Vec<u8>, last: bool, pool: &Arc<PlainPool>) -> Result<()> {
+        let is_small = last && plain.len() <= SMALL;
         let job = self.stripe_of(part.cipher.next_stripe()?, plain, last, pool, None);
+        if is_small {
+            part.stripes.add(job(&mut Scratch::small(0)));
+            return Ok(());
+        }
         part.stripes.run(&self.shared.workers, job)
     }
 

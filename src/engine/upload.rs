@@ -1,6 +1,6 @@
 //! Uploads as a caller sees them: what can be asked for, what is settled before the first byte is sent, and resume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -385,15 +385,13 @@ impl Engine {
             }
             Err(e) => return Err(e),
         };
+        let listed: HashMap<_, _> = listed.into_iter().map(|part| (part.number, (part.etag, part.len))).collect();
         let stored: Vec<_> = recorded
             .parts
             .into_iter()
             .filter(|(part, etag)| {
-                listed.iter().any(|listed| {
-                    listed.number == part.number
-                        && listed.etag == *etag
-                        && header.plan.stored_len(part.len) == listed.len
-                })
+                let listed = listed.get(&part.number);
+                listed.is_some_and(|(listed, len)| listed == etag && header.plan.stored_len(part.len) == *len)
             })
             .collect();
         if options.verify_source {

@@ -31,6 +31,11 @@ impl Scratch {
     fn new() -> Self {
         Self { plain: vec![0; BLOCK], sealed: vec![0; SEALED_BLOCK] }
     }
+
+    /// Just enough to read `plain` bytes into, for a job that is done where it is asked for.
+    pub(crate) fn small(plain: usize) -> Self {
+        Self { plain: vec![0; plain], sealed: Vec::new() }
+    }
 }
 
 type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
@@ -150,6 +155,11 @@ impl<T: Send + 'static> Gather<T> {
         }))
     }
 
+    /// Takes an answer that is there already. It comes after those of the jobs before it.
+    pub(crate) fn add(&mut self, answer: Result<T>) {
+        Share::claim(&self.shared).give(answer);
+    }
+
     /// All answers, or the first failure in the jobs' order.
     pub(crate) async fn all(mut self) -> Result<Vec<T>> {
         drop(self.own.take());
@@ -220,6 +230,12 @@ mod tests {
         }
         assert_eq!(gather.all().await.unwrap(), (0..50).collect::<Vec<_>>());
         assert!(Gather::<()>::new().all().await.unwrap().is_empty());
+
+        let mut gather = Gather::new();
+        gather.run(&workers, move |_| Ok(0)).unwrap();
+        gather.add(Ok(1));
+        gather.run(&workers, move |_| Ok(2)).unwrap();
+        assert_eq!(gather.all().await.unwrap(), [0, 1, 2]);
 
         let mut gather = Gather::new();
         gather.run(&workers, |_| Ok(())).unwrap();

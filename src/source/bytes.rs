@@ -51,6 +51,10 @@ impl ReadAt for BytesSource {
         })
     }
 
+    fn is_in_memory(&self, _: u64, _: usize) -> bool {
+        true
+    }
+
     fn identity(&self) -> Option<SourceIdentity> {
         None
     }

@@ -84,6 +84,12 @@ impl ReadAt for FileSource {
         }
     }
 
+    /// As far as its ends tell.
+    fn is_in_memory(&self, offset: u64, len: usize) -> bool {
+        let Some(last) = (len as u64).checked_sub(1).and_then(|last| offset.checked_add(last)) else { return true };
+        is_cached(&self.file, offset) && (last == offset || is_cached(&self.file, last))
+    }
+
     fn identity(&self) -> Option<SourceIdentity> {
         Some(self.identity.clone())
     }
@@ -128,6 +134,19 @@ pub(super) fn check_unchanged(file: &File, was: &SourceIdentity) -> Result<()> {
         return Err(changed(&was.path, "its length or its times are not those it was opened with"));
     }
     Ok(())
+}
+
+/// Whether the byte at `at` is in the page cache, so that reading it does not wait.
+#[cfg(target_os = "linux")]
+fn is_cached(file: &File, at: u64) -> bool {
+    use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};
+    // Not all file systems know the flag: then there is no telling.
+    matches!(preadv2(file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT), Ok(1))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_cached(_: &File, _: u64) -> bool {
+    false
 }
 
 pub(super) fn past_the_end(path: &Path, offset: u64, len: usize) -> Error {

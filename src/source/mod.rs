@@ -3,6 +3,7 @@
 mod bytes;
 mod file;
 mod map;
+mod probe;
 mod stream;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::error::Result;
 pub use bytes::BytesSource;
 pub use file::FileSource;
 pub use map::MapSource;
+pub use probe::ReadSpeeds;
 pub use stream::StreamSource;
 
 /// What an upload reads.
@@ -52,6 +54,12 @@ pub trait ReadAt: Send + Sync + fmt::Debug {
     /// [`SourceChanged`](crate::ErrorKind::SourceChanged) if there are fewer bytes, [`SourceRead`](crate::ErrorKind::SourceRead)
     /// if they cannot be read.
     fn read_at<'a>(&'a self, offset: u64, len: usize, scratch: &'a mut [u8]) -> Result<&'a [u8]>;
+
+    /// Whether reading `len` bytes at `offset` takes no longer than copying them: whether they are in memory. A few bytes that are need no
+    /// other thread to be read.
+    fn is_in_memory(&self, _offset: u64, _len: usize) -> bool {
+        false
+    }
 
     /// What tells this state of the source from another, for the ledger. `None` if nothing does.
     fn identity(&self) -> Option<SourceIdentity>;

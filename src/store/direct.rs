@@ -1,13 +1,14 @@
-//! Stores that the sealing threads write to themselves.
+//! Stores that the sealing threads write to, and the opening ones read from, themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture, FutureExt as _};
 
 use super::{Payload, Upload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{ETag, PartNumber};
+use crate::source::ReadAt;
+use crate::types::{ETag, ObjectKey, PartNumber};
 
 /// A store on this machine, whose parts are written piece by piece by the threads that seal them.
 ///
@@ -27,6 +28,20 @@ pub trait DirectStore: Send + Sync {
         offset: u64,
         len: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>>;
+
+    /// The body of the object that has this ETag, to be read by the threads that open it: sealed bytes then go from the disk's cache
+    /// straight to where they are opened. What is read through it stays one state of the object. `None` where a store cannot do that,
+    /// and [`get`](super::MultipartStore::get) has to do.
+    ///
+    /// # Errors
+    /// Those of `get`.
+    fn read_body<'a>(
+        &'a self,
+        _key: &'a ObjectKey,
+        _if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn ReadAt>>>> {
+        future::ready(Ok(None)).boxed()
+    }
 }
 
 /// A part while it is written. Dropped before it is finished, it is not stored.

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod fuzz;
+mod instructions;
 mod metadata;
 mod msrv;
 mod setup;
@@ -24,7 +25,7 @@ struct Recipe {
     run: fn(&[String]) -> Result,
 }
 
-const RECIPES: [Recipe; 10] = [
+const RECIPES: [Recipe; 11] = [
     Recipe {
         name: "setup",
         arguments: "",
@@ -55,6 +56,12 @@ const RECIPES: [Recipe; 10] = [
         name: "bench", arguments: "[ARG…]", about: "the benchmarks; arguments go to criterion", run: bench::run
     },
     Recipe { name: "bench-smoke", arguments: "", about: "every benchmark once, unmeasured", run: bench::smoke },
+    Recipe {
+        name: "instructions",
+        arguments: "[--bless]",
+        about: "count the inner loops' instructions by valgrind, compare with benches/instructions.txt",
+        run: instructions::run,
+    },
     Recipe {
         name: "msrv",
         arguments: "",

@@ -30,19 +30,39 @@ fn softhsm() -> Result {
     if SOFTHSM.iter().any(|library| Path::new(library).exists()) {
         return Ok(());
     }
+    apt_install(
+        "softhsm2",
+        "the tests need SoftHSM 2. To install it: `sudo apt-get install softhsm2` (Debian, Ubuntu), \
+         `dnf install softhsm` (Fedora), `brew install softhsm` (macOS)",
+    )
+}
+
+/// What counts instructions. Only `cargo xtask instructions` needs it.
+pub(crate) fn valgrind() -> Result {
+    if succeeds(Command::new("valgrind").arg("--version")) {
+        return Ok(());
+    }
+    apt_install(
+        "valgrind",
+        "instructions are counted by valgrind. To install it: `sudo apt-get install valgrind` (Debian, Ubuntu), \
+         `dnf install valgrind` (Fedora). It does not run on all systems that Sealift runs on",
+    )
+}
+
+/// Installs a package where this is root on a Debian, as it is in CI; elsewhere the failure is `advice`.
+fn apt_install(package: &str, advice: &str) -> Result {
     let user = Command::new("id").arg("-u").output();
     let is_root = user.is_ok_and(|user| user.stdout.trim_ascii() == b"0");
     if !is_root || !succeeds(Command::new("apt-get").arg("--version")) {
-        return Err("the tests need SoftHSM 2. To install it: `sudo apt-get install softhsm2` (Debian, Ubuntu), \
-                    `dnf install softhsm` (Fedora), `brew install softhsm` (macOS)"
-            .to_owned());
+        return Err(advice.to_owned());
     }
     let mut steps = Steps::default();
-    let install = ["install", "--yes", "--no-install-recommends", "softhsm2"];
+    let install = ["install", "--yes", "--no-install-recommends", package];
     if !succeeds(Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive")) {
         // The lists of packages may be missing, as in containers, or old.
         steps.run("fetch the lists of packages", Command::new("apt-get").arg("update"))?;
-        steps.run("install SoftHSM", Command::new("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
+        let mut command = Command::new("apt-get");
+        steps.run(format!("install {package}"), command.args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! One file for each group of commands.
 
+mod bench;
 mod docs;
 mod doctor;
 mod get;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
         Command::Kms(command) => kms::run(command),
+        Command::Bench(args) => Box::pin(bench::bench(args)).await,
         Command::Completions(args) => docs::completions(&args),
         Command::Man(args) => docs::man(&args),
     }
@@ -50,7 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Result {
 
 impl EngineArgs {
     fn engine(&self) -> Result<Engine> {
-        let builder = Engine::builder().memory_budget(self.memory_budget).backend(self.backend);
+        let builder = Engine::builder().memory_budget(self.memory_budget).backend(self.backend.unwrap_or_default());
         Ok(match self.threads {
             Some(threads) => builder.threads(threads.into()),
             None => builder,

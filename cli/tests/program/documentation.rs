@@ -39,6 +39,7 @@ const COMMANDS: &[&[&str]] = &[
     &["kms", "delete-key-material"],
     &["kms", "export-backup"],
     &["kms", "import-backup"],
+    &["bench"],
     &["completions"],
 ];
 
@@ -135,6 +136,10 @@ fn help_names_every_flag() {
         (&["kms", "get-parameters-for-import"], &parameters),
         (&["kms", "import-key-material"], &import),
         (&["kms", "export-backup"], &["--passphrase-file", "SEALIFT_BACKUP_PASSPHRASE"]),
+        (
+            &["bench"],
+            &["--quick", "--size", "--rounds", "--only", "--dir", "--chart", "--json", "--threads", "--backend"],
+        ),
         (&["man"], &["--out-dir"]),
     ];
     for (command, flags) in flags {

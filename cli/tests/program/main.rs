@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // A test that panics has failed, as it should.
 
 mod bad_input;
+mod bench;
 mod config;
 mod contracts;
 mod doctor;

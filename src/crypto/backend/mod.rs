@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 mod aes_gcm_stream;
 #[cfg(feature = "aws-lc-rs")]
 mod aws_lc;
+mod cpu;
 #[cfg(any(feature = "portable", feature = "aes-gcm-stream"))]
 mod hkdf;
 #[cfg(feature = "aws-lc-rs")]
@@ -18,9 +19,13 @@ mod portable;
 #[cfg(feature = "ring")]
 mod ring;
 pub(crate) mod rsa_decrypt;
+#[cfg(test)]
+pub(crate) mod stub;
 
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) use oaep::{OaepPrivateKey, OaepPublicKey};
+
+pub use cpu::{Choice, CpuFeatures};
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring", feature = "portable", feature = "aes-gcm-stream")))]
 compile_error!("sealift needs a library for AES-256-GCM: enable the feature `aws-lc-rs`, `ring` or `portable`");
@@ -28,7 +33,7 @@ compile_error!("sealift needs a library for AES-256-GCM: enable the feature `aws
 /// A library that computes AES-256-GCM and HKDF. They differ in speed and in what they need to be built, never in what
 /// they compute.
 ///
-/// Each is there if the feature of its name is enabled. The default is the first of those, in this order.
+/// Each is there if the feature of its name is enabled. The default is the one of those that is [fastest](Self::fastest) on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
@@ -45,6 +50,9 @@ pub enum Backend {
     /// plaintext behind in freed memory and is slow; do not seal with it what matters.
     #[cfg(feature = "aes-gcm-stream")]
     AesGcmStream,
+    /// None, for this crate's own tests.
+    #[cfg(test)]
+    Stub,
 }
 
 impl Backend {
@@ -59,7 +67,7 @@ impl Backend {
         Self::AesGcmStream,
     ];
 
-    /// The backends this build has: at least one, the default first.
+    /// The backends this build has: at least one, in the order in which they are listed here.
     #[must_use]
     pub fn available() -> &'static [Self] {
         Self::ALL
@@ -77,13 +85,16 @@ impl Backend {
             Self::Portable => "portable",
             #[cfg(feature = "aes-gcm-stream")]
             Self::AesGcmStream => "aes-gcm-stream",
+            #[cfg(test)]
+            Self::Stub => "stub",
         }
     }
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        Self::ALL[0]
+        // Detecting is reading a few flags that the standard library caches.
+        Self::fastest()
     }
 }
 
@@ -142,6 +153,8 @@ pub(super) fn new_aead(backend: Backend, key: &[u8; 32]) -> Result<Box<dyn Aead>
         Backend::Portable => Box::new(portable::Key::new(key)?),
         #[cfg(feature = "aes-gcm-stream")]
         Backend::AesGcmStream => Box::new(aes_gcm_stream::Key::new(key)?),
+        #[cfg(test)]
+        Backend::Stub => Box::new(stub::Key::new(key)?),
     })
 }
 
@@ -155,5 +168,7 @@ pub(super) fn expand(backend: Backend, prk: &[u8], info: &[&[u8]], okm: &mut [u8
         Backend::Portable => portable::Key::expand(prk, info, okm),
         #[cfg(feature = "aes-gcm-stream")]
         Backend::AesGcmStream => aes_gcm_stream::Key::expand(prk, info, okm),
+        #[cfg(test)]
+        Backend::Stub => stub::Key::expand(prk, info, okm),
     }
 }

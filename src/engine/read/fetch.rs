@@ -74,6 +74,16 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// The next bytes, as many as the store gives at once: at least one.
+    pub(super) async fn piece(&mut self) -> Result<Bytes> {
+        loop {
+            let bytes = if self.rest.is_empty() { self.next().await? } else { std::mem::take(&mut self.rest) };
+            if !bytes.is_empty() {
+                return Ok(bytes);
+            }
+        }
+    }
+
     /// Makes sure that nothing follows. That the connection fails when all is there is no matter.
     pub(super) async fn end(mut self) -> Result<()> {
         self.fetch.origin.retries.succeeded();

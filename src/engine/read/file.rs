@@ -11,9 +11,8 @@ use tempfile::TempPath;
 
 use super::Reader;
 use super::partial::{Partial, fingerprint};
-use super::spans::Stripe;
+use super::spans::{Sealed, Stripe};
 use crate::engine::Shared;
-use crate::engine::buffers::Buffer;
 use crate::engine::control::{Meter, ProgressCallback};
 use crate::engine::workers::Scratch;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,8 +84,8 @@ impl Reader {
         let target = Target { shared: &self.0.shared, path, len: self.len(), object };
         let write = |file: Arc<File>, from, meter: Meter| {
             let path = path.to_owned();
-            let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
-                stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
+            let write = move |stripe: Stripe, sealed: Sealed, scratch: &mut Scratch| {
+                stripe.open_blocks(&sealed, scratch, |at, plain| {
                     file.write_all_at(plain, at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
                     meter.sealed(plain.len() as u64);
                     meter.done(plain.len() as u64);

@@ -4,6 +4,7 @@ mod ahead;
 mod fetch;
 mod file;
 mod partial;
+mod short;
 mod spans;
 mod tail;
 mod unsealed;
@@ -17,7 +18,6 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::buffers::Buffer;
 use super::control::{Meter, ProgressCallback};
 use super::retries::Retries;
 use super::workers::Scratch;
@@ -33,7 +33,7 @@ use crate::upload::RetryPolicy;
 pub(crate) use fetch::Origin;
 pub use file::{GetOptions, Written};
 pub use partial::partial_path;
-use spans::{Opened, Stripe};
+use spans::{Opened, Sealed, Stripe};
 pub(crate) use tail::{Tail, Unlocked, envelope_of, fetch_tail};
 pub use unsealed::UnsealedReader;
 
@@ -201,6 +201,9 @@ impl Reader {
     /// a byte of the chunks concerned was altered, [`Changed`](ErrorKind::Changed) if the object was replaced, and what the store says.
     pub async fn read_range(&self, range: ByteRange) -> Result<Vec<u8>> {
         let range = range.resolve(self.len())?;
+        if let Some(pieces) = self.0.short_pieces(&range) {
+            return self.0.read_short(&pieces).await;
+        }
         let too_long = || Error::new(ErrorKind::LimitExceeded, "the range does not fit in memory: stream it");
         let mut out = Vec::new();
         let len = usize::try_from(range.end - range.start).map_err(|_| too_long())?;
@@ -215,11 +218,17 @@ impl Reader {
     /// The plaintext of `range`, in order, as it is authenticated, some spans ahead of whoever takes it. What of it lies past the end is
     /// left out. Ends with its first error. Bytes that were handed out are the caller's memory, and no longer in the budget.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        let range = range.start..range.end.min(self.len());
+        if let Some(pieces) = self.0.short_pieces(&range) {
+            let inner = Arc::clone(&self.0);
+            return stream::once(async move { Ok(inner.read_short(&pieces).await?.into()) }).left_stream();
+        }
         let twice = u32::try_from(self.0.shared.workers.threads()).unwrap_or(u32::MAX);
         self.0
             .opened(range, twice, Inner::open_to_memory)
             .map_ok(|opened| stream::iter(opened.stripes.into_iter().map(Ok)).chain(drop_at_end(opened.credits)))
             .try_flatten()
+            .right_stream()
     }
 
     /// Opens everything and keeps nothing: every chunk is authenticated, and every part compared with its checksum if it has one.
@@ -230,9 +239,9 @@ impl Reader {
         let inner = &self.0;
         let checksums = inner.manifest.checksums();
         let meter = Meter::new(Some(self.len()), progress);
-        let check = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
+        let check = move |stripe: Stripe, sealed: Sealed, scratch: &mut Scratch| {
             let (mut crc, mut len) = (Crc64::new(), 0);
-            stripe.open_blocks(sealed.as_ref(), scratch, |_, plain| {
+            stripe.open_blocks(&sealed, scratch, |_, plain| {
                 if checksums {
                     crc.update(plain);
                 }

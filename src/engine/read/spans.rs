@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::Stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use super::Inner;
 use super::ahead::{Fetchable, flow, in_order};
-use super::fetch::Fetch;
+use super::fetch::{Body, Fetch};
 use crate::crypto::{CHUNK, HEADER, Opener, SEALED_CHUNK, SEALED_STRIPE, STRIPE_CHUNKS};
-use crate::engine::buffers::Buffer;
+use crate::engine::buffers::{Buffer, Buffers};
 use crate::engine::workers::{BLOCK, Gather, Scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Piece, context};
+use crate::source::ReadAt;
 
 /// A span whose stripes are open, and the credits for what they hold.
 pub(super) struct Opened<T> {
@@ -50,6 +51,41 @@ pub(super) struct Stripe {
     name: Arc<str>,
 }
 
+/// A stripe's sealed bytes.
+pub(super) enum Sealed {
+    /// Fetched.
+    Held(Buffer),
+    /// In a store on this machine, to be read by whoever opens them.
+    At { body: Arc<dyn ReadAt>, offset: u64, len: usize, buffers: Arc<Buffers> },
+}
+
+impl Sealed {
+    fn len(&self) -> usize {
+        match self {
+            Self::Held(buffer) => buffer.as_ref().len(),
+            Self::At { len, .. } => *len,
+        }
+    }
+
+    /// The `len` bytes from `from` on: lent, or read into `room`.
+    fn bytes<'a>(&'a self, from: usize, len: usize, room: &'a mut [u8]) -> Result<&'a [u8]> {
+        match self {
+            Self::Held(buffer) => {
+                let bytes = buffer.as_ref().get(from..).and_then(|bytes| bytes.get(..len));
+                bytes.ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe is shorter than its blocks"))
+            }
+            Self::At { body, offset, .. } => body.read_at(offset + from as u64, len, room),
+        }
+    }
+
+    fn another_buffer(&self) -> Buffer {
+        match self {
+            Self::Held(buffer) => buffer.another(),
+            Self::At { buffers, .. } => buffers.take(),
+        }
+    }
+}
+
 impl Span {
     /// The beginning of a piece: at most `max` chunks, and one more if that is the part's last. `at` is the offset of the piece's first
     /// plaintext byte that is wanted.
@@ -62,6 +98,26 @@ impl Span {
         let end = sealed.start + max * SEALED_CHUNK as u64;
         let take = take.min(max * CHUNK as u64 - skip as u64);
         Self { part, chunks: chunks.start..chunks.start + max, sealed: sealed.start..end, last: false, skip, take, at }
+    }
+
+    /// Its stripes, each with where its sealed bytes are.
+    fn cut(&self, opener: Arc<Opener>, name: Arc<str>) -> impl Iterator<Item = (Range<u64>, Stripe)> + use<> {
+        let (mut chunk, mut skip, mut take, mut at) = (self.chunks.start, self.skip, self.take, self.at);
+        let (end, is_last) = (self.sealed.end, self.last);
+        (self.sealed.start..end).step_by(SEALED_STRIPE).map(move |start| {
+            let sealed = start..end.min(start + SEALED_STRIPE as u64);
+            let len = (sealed.end - sealed.start) as usize;
+            let chunks = len.div_ceil(SEALED_CHUNK);
+            let plain = (len - chunks * (SEALED_CHUNK - CHUNK)).saturating_sub(skip) as u64;
+            let taken = plain.min(take);
+            let (opener, name, last) = (Arc::clone(&opener), Arc::clone(&name), is_last && sealed.end == end);
+            let stripe = Stripe { opener, first_chunk: chunk, last, skip, take: taken as usize, at, name };
+            chunk += chunks as u64;
+            at += taken;
+            take -= taken;
+            skip = 0;
+            (sealed, stripe)
+        })
     }
 }
 
@@ -79,25 +135,38 @@ impl Stripe {
     /// Opens block by block into `scratch` and hands over what is wanted, with its offset, while it is in cache.
     pub(super) fn open_blocks(
         &self,
-        sealed: &[u8],
+        sealed: &Sealed,
         scratch: &mut Scratch,
         mut take: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let blocks = sealed.chunks(BLOCK / CHUNK * SEALED_CHUNK);
-        let count = blocks.len();
+        let Scratch { plain, sealed: room } = scratch;
         let (mut skip, mut left, mut at) = (self.skip, self.take, self.at);
-        for (n, block) in blocks.enumerate() {
-            let last = self.last && n + 1 == count;
-            let chunk = self.first_chunk + (n * (BLOCK / CHUNK)) as u64;
-            let len = self.open(chunk, block, last, &mut scratch.plain)?;
+        self.each_block(sealed, room, |chunk, block, last| {
+            let len = self.open(chunk, block, last, plain)?;
             let from = skip.min(len);
             let to = len.min(from + left);
             if from < to {
-                take(at, scratch.plain.get(from..to).unwrap_or_default())?;
+                take(at, plain.get(from..to).unwrap_or_default())?;
             }
             skip -= from;
             left -= to - from;
             at += (to - from) as u64;
+            Ok(())
+        })
+    }
+
+    /// Hands over what `sealed` has block by block, with the number of the first chunk and whether the message ends there.
+    fn each_block(
+        &self,
+        sealed: &Sealed,
+        room: &mut [u8],
+        mut open: impl FnMut(u64, &[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        const SEALED: usize = BLOCK / CHUNK * SEALED_CHUNK;
+        let len = sealed.len();
+        for (n, from) in (0..len).step_by(SEALED).enumerate() {
+            let block = sealed.bytes(from, SEALED.min(len - from), room)?;
+            open(self.first_chunk + (n * (BLOCK / CHUNK)) as u64, block, self.last && from + SEALED >= len)?;
         }
         Ok(())
     }
@@ -121,17 +190,20 @@ impl Inner {
     ) -> impl Stream<Item = Result<Opened<T>>> + Send + use<T, F>
     where
         T: Send + 'static,
-        F: Fn(Stripe, Buffer, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
+        F: Fn(Stripe, Sealed, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
     {
         let end = range.end.min(self.layout.plain_len());
         let flow = flow(self.store.as_ref(), self.max_in_flight);
         let (shared, retries) = (Arc::clone(&self.shared), Arc::clone(&self.retries));
         let (cutting, opening) = (Arc::clone(self), Arc::clone(self));
         let next = move |range, stripes| cutting.next_span(range, stripes);
+        // Found out once, by the first span: `None` in it means that the store has to be asked for each.
+        let body: Arc<OnceCell<Option<Arc<dyn ReadAt>>>> = Arc::default();
         in_order(shared, retries, flow, range.start..end, twice, next, move |span: Span, mut credits| {
-            let (inner, open) = (Arc::clone(&opening), open.clone());
+            let (inner, open, body) = (Arc::clone(&opening), open.clone(), Arc::clone(&body));
             async move {
-                let stripes = inner.open_span(&span, open).await?;
+                let body = body.get_or_try_init(|| inner.body()).await?.clone();
+                let stripes = inner.open_span(&span, body, open).await?;
                 drop(credits.split(twice.min(span.stripes()) as usize));
                 Ok(Opened { part: span.part, stripes, credits, end: span.at + span.take })
             }
@@ -146,74 +218,111 @@ impl Inner {
         Some(Span::first_of(piece, at, u64::from(stripes) * STRIPE_CHUNKS as u64))
     }
 
-    /// Fetches a span stripe by stripe; each is handed to a worker as soon as it is there. The answers are in order.
+    /// The object's body, if the store lets the workers read it themselves.
+    async fn body(&self) -> Result<Option<Arc<dyn ReadAt>>> {
+        match self.store.direct() {
+            Some(store) => self.retries.run(&self.shared, || store.read_body(&self.key, &self.info.etag)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Fetches a span stripe by stripe, or leaves that to the workers if they can read `body`; each is handed to a worker as soon as it
+    /// is there. The answers are in order.
     async fn open_span<T: Send + 'static>(
         self: &Arc<Self>,
         span: &Span,
-        open: impl Fn(Stripe, Buffer, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
+        body: Option<Arc<dyn ReadAt>>,
+        open: impl Fn(Stripe, Sealed, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
     ) -> Result<Vec<T>> {
-        let fetch = Fetch { origin: self.origin(), info: &self.info };
-        let part = self.layout.parts().get(span.part).ok_or_else(|| Error::new(ErrorKind::Internal, "no such part"))?;
-        let cell = self.openers.get(span.part).ok_or_else(|| Error::new(ErrorKind::Internal, "no such part"))?;
-        let (mut body, opener) = match cell.get() {
-            Some(opener) => (fetch.range(span.sealed.clone()).await?, Arc::clone(opener)),
-            // A span that begins with the part brings the header along.
-            None if span.chunks.start == 0 => {
-                let range = part.sealed.start..span.sealed.end;
-                let mut body = fetch.range(range).await?;
-                let mut header = [0; HEADER];
-                body.read(&mut header).await?;
-                (body, self.opener(span.part, &header)?)
-            }
+        let (mut fetched, opener) = match &body {
+            Some(body) => (None, self.opener_at(span.part, body).await?),
             None => {
-                let header = async {
-                    let range = part.sealed.start..part.sealed.start + HEADER as u64;
-                    let mut body = fetch.range(range).await?;
-                    let mut header = [0; HEADER];
-                    body.read(&mut header).await?;
-                    Ok(header)
-                };
-                let body = fetch.range(span.sealed.clone());
-                let (body, header) = futures::future::try_join(body, header).await?;
-                (body, self.opener(span.part, &header)?)
+                let (fetched, opener) = self.begin(span.part, span.chunks.start, &span.sealed).await?;
+                (Some(fetched), opener)
             }
         };
+        let part = self.layout.parts().get(span.part).ok_or_else(|| Error::new(ErrorKind::Internal, "no such part"))?;
         let name: Arc<str> = format!("{} (part {})", self.key, part.number).into();
-        let (mut chunk, mut left, mut skip, mut take, mut at) =
-            (span.chunks.start, span.sealed.end - span.sealed.start, span.skip, span.take, span.at);
         let mut opening = Gather::new();
-        while left > 0 {
-            let len = left.min(SEALED_STRIPE as u64) as usize;
-            let mut sealed = self.shared.buffers.take();
-            body.read(sealed.space().get_mut(..len).unwrap_or_default()).await?;
-            sealed.set_filled(len);
-            left -= len as u64;
-            let chunks = len.div_ceil(SEALED_CHUNK);
-            let plain = (len - chunks * (SEALED_CHUNK - CHUNK)).saturating_sub(skip) as u64;
-            let stripe = Stripe {
-                opener: Arc::clone(&opener),
-                first_chunk: chunk,
-                last: span.last && left == 0,
-                skip,
-                take: plain.min(take) as usize,
-                at,
-                name: Arc::clone(&name),
+        for (range, stripe) in span.cut(opener, name) {
+            let len = (range.end - range.start) as usize;
+            let sealed = match (&mut fetched, &body) {
+                (Some(fetched), _) => {
+                    let mut buffer = self.shared.buffers.take();
+                    fetched.read(buffer.space().get_mut(..len).unwrap_or_default()).await?;
+                    buffer.set_filled(len);
+                    Sealed::Held(buffer)
+                }
+                (None, Some(body)) => {
+                    let buffers = Arc::clone(&self.shared.buffers);
+                    Sealed::At { body: Arc::clone(body), offset: range.start, len, buffers }
+                }
+                (None, None) => return Err(Error::new(ErrorKind::Internal, "a span comes from nowhere")),
             };
-            chunk += chunks as u64;
-            at += plain.min(take);
-            take -= plain.min(take);
-            skip = 0;
             let open = open.clone();
             opening.run(&self.shared.workers, move |scratch| open(stripe, sealed, scratch))?;
         }
-        body.end().await?;
+        if let Some(fetched) = fetched {
+            fetched.end().await?;
+        }
         opening.all().await
     }
 
+    /// The key of a part whose header a worker can read.
+    async fn opener_at(&self, index: usize, body: &Arc<dyn ReadAt>) -> Result<Arc<Opener>> {
+        let missing = || Error::new(ErrorKind::Internal, "no such part");
+        if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {
+            return Ok(Arc::clone(opener));
+        }
+        let (body, start) = (Arc::clone(body), self.layout.parts().get(index).ok_or_else(missing)?.sealed.start);
+        let read = move |_: &mut Scratch| {
+            let mut header = [0; HEADER];
+            let read = body.read_at(start, HEADER, &mut header)?.first_chunk().copied();
+            read.ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "a body gave another number of bytes than was asked for")
+            })
+        };
+        let header = self.shared.workers.run(read).await?;
+        self.opener(index, &header)
+    }
+
+    /// Asks for `sealed`, which are bytes of a part from its chunk `first_chunk` on, and for the part's header if that is not known yet.
+    pub(super) async fn begin(
+        &self,
+        index: usize,
+        first_chunk: u64,
+        sealed: &Range<u64>,
+    ) -> Result<(Body<'_>, Arc<Opener>)> {
+        let fetch = Fetch { origin: self.origin(), info: &self.info };
+        let missing = || Error::new(ErrorKind::Internal, "no such part");
+        let part = self.layout.parts().get(index).ok_or_else(missing)?;
+        if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {
+            return Ok((fetch.range(sealed.clone()).await?, Arc::clone(opener)));
+        }
+        let mut header = [0; HEADER];
+        // A span that begins with the part brings the header along.
+        if first_chunk == 0 {
+            let mut body = fetch.range(part.sealed.start..sealed.end).await?;
+            body.read(&mut header).await?;
+            return Ok((body, self.opener(index, &header)?));
+        }
+        let read_header = async {
+            let mut body = fetch.range(part.sealed.start..part.sealed.start + HEADER as u64).await?;
+            body.read(&mut header).await?;
+            Ok(())
+        };
+        let (body, ()) = futures::future::try_join(fetch.range(sealed.clone()), read_header).await?;
+        Ok((body, self.opener(index, &header)?))
+    }
+
     /// Opens a stripe into a buffer of its own.
-    pub(super) fn open_to_memory(stripe: Stripe, sealed: Buffer, _: &mut Scratch) -> Result<Bytes> {
-        let mut plain = sealed.another();
-        let len = stripe.open(stripe.first_chunk, sealed.as_ref(), stripe.last, plain.space())?;
+    pub(super) fn open_to_memory(stripe: Stripe, sealed: Sealed, scratch: &mut Scratch) -> Result<Bytes> {
+        let mut plain = sealed.another_buffer();
+        let mut len = 0;
+        stripe.each_block(&sealed, &mut scratch.sealed, |chunk, block, last| {
+            len += stripe.open(chunk, block, last, plain.space().get_mut(len..).unwrap_or_default())?;
+            Ok(())
+        })?;
         plain.set_filled(len);
         let from = stripe.skip.min(len);
         Ok(plain.freeze().slice(from..len.min(from + stripe.take)))

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::layout::{HEAD, Place, cannot, hex};
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::source::{ReadAt, SourceIdentity};
 use crate::store::{ObjectInfo, Properties};
 use crate::types::ETag;
 
@@ -55,7 +56,7 @@ impl Body {
             match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), offset) {
                 // The allocator may give more room than was asked for.
                 Ok(n) if n > 0 => offset += n as u64,
-                Ok(_) => return Err(Error::new(ErrorKind::Changed, "the body was shortened while it was being read")),
+                Ok(_) => return Err(shortened()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::io("cannot read the body", error.into())),
             }
@@ -63,6 +64,36 @@ impl Body {
         bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
         Ok(bytes.into())
     }
+}
+
+/// For the threads that open it.
+impl ReadAt for Body {
+    fn len(&self) -> u64 {
+        self.info.len
+    }
+
+    fn read_at<'a>(&'a self, offset: u64, len: usize, scratch: &'a mut [u8]) -> Result<&'a [u8]> {
+        let bytes = scratch
+            .get_mut(..len)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("the buffer is shorter than {len} bytes")))?;
+        match self.file.read_exact_at(bytes, offset) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(shortened()),
+            Err(error) => Err(Error::io("cannot read the body", error)),
+        }
+    }
+
+    fn identity(&self) -> Option<SourceIdentity> {
+        None
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn shortened() -> Error {
+    Error::new(ErrorKind::Changed, "the body was shortened while it was being read")
 }
 
 /// The first bytes of the body at `place`, if there is one.

@@ -8,10 +8,11 @@ mod staging;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::{self, BoxFuture, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use self::body::Body;
@@ -24,6 +25,7 @@ use super::{
     PutCondition, PutPart, StoredPart, Upload,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::ReadAt;
 use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 
 /// How many segments of a payload that are ready one call writes.
@@ -282,26 +284,32 @@ impl MultipartStore for DirStore {
     ) -> BoxFuture<'a, Result<GetObject>> {
         Box::pin(async move {
             let place = self.place(key)?;
-            let body = blocking(move || Body::open(&place)).await?;
-            // A reader goes on while the metadata is replaced: the bytes are the same.
-            if if_match.is_some_and(|etag| !body::is_same_body(etag, &body.info.etag)) {
-                return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
-            }
-            let info = body.info.clone();
-            let range = match range {
-                Some(range) => range.resolve(info.len)?,
-                None => 0..info.len,
-            };
-            let body = Arc::new(body);
-            let pieces = (range.start..range.end).step_by(PIECE as usize).map({
-                let end = range.end;
-                move |start| {
-                    let body = Arc::clone(&body);
-                    blocking(move || body.read(start..end.min(start + PIECE)))
+            // The first piece comes with the metadata: one thread is woken for both.
+            let (body, range, first) = blocking({
+                let (key, if_match) = (key.clone(), if_match.cloned());
+                move || {
+                    let body = matching(Body::open(&place)?, &key, if_match.as_ref())?;
+                    let range = match range {
+                        Some(range) => range.resolve(body.info.len)?,
+                        None => 0..body.info.len,
+                    };
+                    let first = body.read(range.start..range.end.min(range.start + piece_of(&range)))?;
+                    Ok((body, range, first))
                 }
+            })
+            .await?;
+            let info = body.info.clone();
+            let body = Arc::new(body);
+            let (piece, start, end) = (piece_of(&range), range.start + first.len() as u64, range.end);
+            let first = (!first.is_empty()).then(|| future::ready(Ok(first)).left_future());
+            let pieces = (start..end).step_by(piece as usize).map(move |start| {
+                let body = Arc::clone(&body);
+                // Begun as soon as it is taken from here, and not when it is waited for.
+                let read = tokio::task::spawn_blocking(move || body.read(start..end.min(start + piece)));
+                ended(read).right_future()
             });
             // One piece is read ahead while the last is being used.
-            Ok(GetObject { info, range, body: stream::iter(pieces).buffered(2).boxed() })
+            Ok(GetObject { info, range, body: stream::iter(first.into_iter().chain(pieces)).buffered(2).boxed() })
         })
     }
 
@@ -387,6 +395,26 @@ impl DirectStore for DirStore {
             Ok(Arc::new(InPlace { file, written: Written::new(len) }) as Arc<dyn PartSink>)
         })
     }
+
+    fn read_body<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        if_match: &'a ETag,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn ReadAt>>>> {
+        Box::pin(async move {
+            let place = self.place(key)?;
+            let body = blocking(move || Body::open(&place)).await?;
+            Ok(Some(matching(body, key, Some(if_match)).map(Arc::new)? as Arc<dyn ReadAt>))
+        })
+    }
+}
+
+/// `body`, if it is of the object that had this ETag. A reader goes on while the metadata is replaced: the bytes are the same.
+fn matching(body: Body, key: &ObjectKey, if_match: Option<&ETag>) -> Result<Body> {
+    if if_match.is_some_and(|etag| !body::is_same_body(etag, &body.info.etag)) {
+        return Err(Error::new(ErrorKind::Changed, format!("{key} is not what it was")));
+    }
+    Ok(body)
 }
 
 /// A part that is written in place, by whoever has a piece of it. Its turn ends with the last write.
@@ -518,8 +546,17 @@ fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
 }
 
 /// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
+/// How much of `range` is read at once. A short one is read in small pieces, so that the first can be used while the next is read.
+fn piece_of(range: &Range<u64>) -> u64 {
+    if range.end - range.start <= 4 * PIECE { PIECE / 4 } else { PIECE }
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    ended(tokio::task::spawn_blocking(work)).await
+}
+
+async fn ended<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match task.await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
