@@ -19,6 +19,7 @@
 pub mod access;
 pub mod config;
 
+mod kms;
 mod server;
 
 use std::sync::Arc;

@@ -25,12 +25,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::AccessKeys;
 use crate::config::Limits;
+use crate::kms::KmsEndpoint;
 use crate::{Back, Config};
-pub(crate) use dialect::{Body, BoxError, Dialect, Protocol, Request, RequestId, Response, Told, full};
+pub(crate) use dialect::{Body, Dialect, Request, RequestId, Response, Told, collect, full};
+use dialect::Protocol;
 use metrics::Metrics;
 use observed::{Counted, Observed};
-pub(crate) use pace::BodyError;
 use pace::{Paced, PacedIo, Slowest};
 use refusal::Refusal;
 
@@ -144,8 +146,12 @@ impl Gateway {
 }
 
 impl Dialects {
-    fn new(_config: &Config, _back: &Back, _keys: &Arc<crate::access::AccessKeys>) -> Result<Self> {
-        Ok(Self { kms: None, oss: None, s3: None })
+    fn new(config: &Config, back: &Back, keys: &Arc<AccessKeys>) -> Result<Self> {
+        let kms = back.keys.local.clone().map(|local| {
+            let endpoint = KmsEndpoint::new(local, &config.region, Arc::clone(keys));
+            Box::new(endpoint) as Box<dyn Dialect>
+        });
+        Ok(Self { kms, oss: None, s3: None })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {
