@@ -14,10 +14,12 @@
 //! # A tour
 //! - [`Gateway`] is bound to an address with a [`Config`] and the [`Back`] it stands in front of, and serves until it is told to stop.
 //! - [`access`] is who may do what: access keys, their secrets, rights for each bucket.
+//! - [`service`] is what the dialects serve: buckets and objects, encrypted on the server's side, over any store.
 //! - [`config`] is what an operator decides, from a file or a command line.
 
 pub mod access;
 pub mod config;
+pub mod service;
 
 mod kms;
 mod server;

@@ -10,6 +10,7 @@ mod control;
 mod driver;
 mod held;
 mod ledger;
+mod object;
 mod read;
 mod reader_io;
 mod recheck;
@@ -24,6 +25,7 @@ mod workers;
 
 pub use control::{Cancel, OnCancel, Progress, ProgressCallback};
 pub use ledger::{PendingUpload, UploadEntry, UploadState, list_uploads};
+pub use object::{Note, ObjectSealer, PartRecord, Sealing};
 pub use read::{GetOptions, ReadOptions, Reader, Verified, Written, partial_path};
 pub use reader_io::ObjectReader;
 pub use rewrap::{CmkId, Remove, RewrapOptions, RewrapOutcome, Rewrapped};

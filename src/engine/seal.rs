@@ -374,7 +374,7 @@ fn seal_stripe(
 }
 
 /// Sealed length of `plain` bytes of consecutive chunks; with the message's last chunk, one more that may be empty.
-fn sealed_chunks_len(plain: usize, last: bool) -> usize {
+pub(super) fn sealed_chunks_len(plain: usize, last: bool) -> usize {
     plain + crypto::TAG * (plain / crypto::CHUNK + usize::from(last))
 }
 

@@ -1,0 +1,1 @@
+//! The service over a store in memory and a directory.
