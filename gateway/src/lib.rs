@@ -22,6 +22,7 @@ pub mod config;
 pub mod service;
 
 mod kms;
+mod s3;
 mod server;
 
 use std::sync::Arc;

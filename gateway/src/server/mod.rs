@@ -28,9 +28,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::access::AccessKeys;
 use crate::config::Limits;
 use crate::kms::KmsEndpoint;
+use crate::s3::S3Dialect;
+use crate::service::Service;
 use crate::{Back, Config};
-pub(crate) use dialect::{Body, Dialect, Request, RequestId, Response, Told, collect, full};
 use dialect::Protocol;
+pub(crate) use dialect::{Body, Dialect, Request, RequestId, Response, Told, collect, full};
 use metrics::Metrics;
 use observed::{Counted, Observed};
 use pace::{Paced, PacedIo, Slowest};
@@ -123,10 +125,9 @@ impl Gateway {
             tokio::spawn(async move {
                 server.metrics.connections.inc();
                 let metrics = Arc::clone(&server.metrics);
-                let io = PacedIo::new(stream, server.slowest(), server.limits.header_timeout());
                 match tls {
-                    None => server.connection(io, watcher).await,
-                    Some(tls) => match tokio::time::timeout(server.limits.header_timeout(), tls.accept(io)).await {
+                    None => server.connection(stream, watcher).await,
+                    Some(tls) => match tokio::time::timeout(server.limits.header_timeout(), tls.accept(stream)).await {
                         Ok(Ok(stream)) => server.connection(stream, watcher).await,
                         Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -151,7 +152,9 @@ impl Dialects {
             let endpoint = KmsEndpoint::new(local, &config.region, Arc::clone(keys));
             Box::new(endpoint) as Box<dyn Dialect>
         });
-        Ok(Self { kms, oss: None, s3: None })
+        let service = Service::new(back, &config.region)?;
+        let s3 = S3Dialect::new(service, Arc::clone(keys), &config.domains)?;
+        Ok(Self { kms, oss: None, s3: Some(Box::new(s3)) })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {
@@ -171,9 +174,10 @@ impl Server {
 
     async fn connection(
         self: Arc<Self>,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
+        let io = PacedIo::new(stream, self.slowest(), self.limits.header_timeout());
         let limits = self.limits.clone();
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // Less than 8 KiB is nothing that HTTP libraries expect.

@@ -63,8 +63,8 @@ impl Service {
         let prefix = names::bucket_records();
         let rows: Vec<_> = self.0.store.list(&prefix).try_collect().await?;
         let names: Vec<_> = rows.iter().filter_map(|row| names::bucket_of_record(&row.key)).collect();
-        let found: Vec<_> =
-            futures::stream::iter(names.iter().map(|name| self.0.bucket(name))).buffered(PARALLEL).collect().await;
+        let asked: Vec<_> = names.iter().map(|name| self.0.bucket(name)).collect();
+        let found: Vec<_> = futures::stream::iter(asked).buffered(PARALLEL).collect().await;
         // One that was removed meanwhile is none.
         found.into_iter().filter(|found| !is_gone(found)).collect()
     }

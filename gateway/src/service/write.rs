@@ -81,7 +81,7 @@ impl Service {
     /// [`FailureKind::NoSuchBucket`], and what the store says to that.
     pub async fn delete_objects(&self, bucket: &BucketName, keys: &[String]) -> Result<Vec<Result<()>>> {
         self.0.bucket(bucket).await?;
-        let deleted = keys.iter().map(|key| async move { self.0.delete(&bucket.object(key)?).await });
+        let deleted: Vec<_> = keys.iter().map(|key| async move { self.0.delete(&bucket.object(key)?).await }).collect();
         Ok(stream::iter(deleted).buffered(DELETIONS).collect().await)
     }
 }

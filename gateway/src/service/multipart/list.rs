@@ -90,10 +90,13 @@ impl Service {
         self.0.bucket(bucket).await?;
         let prefix = names::uploads(bucket);
         let rows: Vec<_> = self.0.store.list(&prefix).try_collect().await?;
-        let ids = rows.iter().filter_map(|row| {
-            let id = row.key.as_str().strip_prefix(&prefix)?.strip_suffix(UPLOAD)?.strip_suffix('/')?;
-            Some(async move { Ok::<_, super::Failure>((id.to_owned(), self.0.read_small(&row.key).await?)) })
-        });
+        let ids: Vec<_> = rows
+            .iter()
+            .filter_map(|row| {
+                let id = row.key.as_str().strip_prefix(&prefix)?.strip_suffix(UPLOAD)?.strip_suffix('/')?;
+                Some(async move { Ok::<_, super::Failure>((id.to_owned(), self.0.read_small(&row.key).await?)) })
+            })
+            .collect();
         let found: Vec<_> = stream::iter(ids).buffered(PARALLEL).try_collect().await?;
         let mut uploads: Vec<_> = found
             .into_iter()
