@@ -21,6 +21,7 @@ pub mod access;
 pub mod config;
 pub mod service;
 
+mod oss;
 mod server;
 
 use std::sync::Arc;

@@ -25,7 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::AccessKeys;
 use crate::config::Limits;
+use crate::oss::Oss;
+use crate::service::Service;
 use crate::{Back, Config};
 pub(crate) use dialect::{Body, BoxError, Dialect, Protocol, Request, RequestId, Response, Told, full};
 use metrics::Metrics;
@@ -144,8 +147,10 @@ impl Gateway {
 }
 
 impl Dialects {
-    fn new(_config: &Config, _back: &Back, _keys: &Arc<crate::access::AccessKeys>) -> Result<Self> {
-        Ok(Self { kms: None, oss: None, s3: None })
+    fn new(config: &Config, back: &Back, keys: &Arc<AccessKeys>) -> Result<Self> {
+        let service = Service::new(back, &config.region)?;
+        let oss = Oss::new(service, Arc::clone(keys), config.domains.clone());
+        Ok(Self { kms: None, oss: Some(Box::new(oss)), s3: None })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {

@@ -77,7 +77,7 @@ impl Service {
             Some(listed) => choose(listed, |number| entries.get(&number).cloned())?,
             None => entries.into_values().collect(),
         };
-        let whole = check_sizes(&chosen, request.min_part)?;
+        let whole = check_sizes(&chosen, request.min_part.max(inner.least_in_the_middle(&state)))?;
         let completion = Completion::of(&chosen, request.etag_style);
         if begun.as_ref().is_some_and(|begun| *begun != completion) {
             return Err(is_completing());
@@ -108,6 +108,11 @@ impl Service {
 }
 
 impl Inner {
+    /// The fewest bytes that a plaintext part other than the last must have for the store. Sealed ones that are too small are staged.
+    fn least_in_the_middle(&self, state: &State) -> u64 {
+        if state.sealer.is_none() { self.store.limits().min_part } else { 0 }
+    }
+
     /// Puts the trailer behind the parts, and publishes them.
     async fn publish_sealed(
         &self,
@@ -289,7 +294,7 @@ fn choose(listed: &[(u32, String)], entry: impl Fn(PartNumber) -> Option<Entry>)
     listed.iter().map(one).collect()
 }
 
-/// The parts that have bytes, if all but the last have enough.
+/// The parts that have bytes, if all but the last have enough, and can stand before others in the store.
 fn check_sizes(chosen: &[Entry], min_part: u64) -> Result<Vec<Entry>> {
     let (_, before) = chosen
         .split_last()
@@ -297,7 +302,12 @@ fn check_sizes(chosen: &[Entry], min_part: u64) -> Result<Vec<Entry>> {
     if before.iter().any(|part| part.note.len < min_part) {
         return Err(too_small());
     }
-    Ok(chosen.iter().filter(|part| part.note.len > 0).cloned().collect())
+    let whole: Vec<_> = chosen.iter().filter(|part| part.note.len > 0).cloned().collect();
+    let is_staged = |part: &Entry| matches!(part.note.at, Place::Staged(_));
+    if whole.split_last().is_some_and(|(_, before)| before.iter().any(is_staged)) {
+        return Err(too_small());
+    }
+    Ok(whole)
 }
 
 fn too_small() -> Failure {
