@@ -21,6 +21,7 @@ pub mod access;
 pub mod config;
 pub mod service;
 
+mod kms;
 mod oss;
 mod server;
 

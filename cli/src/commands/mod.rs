@@ -6,6 +6,8 @@ mod kms;
 mod objects;
 mod put;
 mod rewrap;
+#[cfg(feature = "gateway")]
+mod serve;
 mod sse;
 mod stat;
 mod uploads;
@@ -35,6 +37,8 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Sse(command) => Box::pin(sse::run(command)).await,
         Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
+        #[cfg(feature = "gateway")]
+        Command::Serve(args) => Box::pin(serve::serve(args)).await,
         Command::Kms(command) => kms::run(command),
         Command::Completions(args) => docs::completions(&args),
         Command::Man(args) => docs::man(&args),

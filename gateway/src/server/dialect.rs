@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use zeroize::Zeroizing;
 
 /// What can go wrong in a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -90,6 +91,19 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// All of a body that has at most `max` bytes, wiped when it is dropped. Nothing if it is longer, or breaks off.
+pub(crate) async fn collect(mut body: Body, max: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if bytes.len().saturating_add(data.len()) > max {
+            return None;
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Some(bytes)
 }
 
 /// A body that is there already.

@@ -27,10 +27,12 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::AccessKeys;
 use crate::config::Limits;
+use crate::kms::KmsEndpoint;
 use crate::oss::Oss;
 use crate::service::Service;
 use crate::{Back, Config};
-pub(crate) use dialect::{Body, BoxError, Dialect, Protocol, Request, RequestId, Response, Told, full};
+pub(crate) use dialect::{Body, BoxError, Dialect, Request, RequestId, Response, Told, collect, full};
+use dialect::Protocol;
 use metrics::Metrics;
 use observed::{Counted, Observed};
 pub(crate) use pace::BodyError;
@@ -148,9 +150,13 @@ impl Gateway {
 
 impl Dialects {
     fn new(config: &Config, back: &Back, keys: &Arc<AccessKeys>) -> Result<Self> {
+        let kms = back.keys.local.clone().map(|local| {
+            let endpoint = KmsEndpoint::new(local, &config.region, Arc::clone(keys));
+            Box::new(endpoint) as Box<dyn Dialect>
+        });
         let service = Service::new(back, &config.region)?;
-        let oss = Oss::new(service, Arc::clone(keys), config.domains.clone());
-        Ok(Self { kms: None, oss: Some(Box::new(oss)), s3: None })
+        let oss: Box<dyn Dialect> = Box::new(Oss::new(service, Arc::clone(keys), config.domains.clone()));
+        Ok(Self { kms, oss: Some(oss), s3: None })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {
