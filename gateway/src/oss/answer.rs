@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
 
@@ -40,7 +42,8 @@ impl Refused {
         self.code
     }
 
-    pub(super) fn into_response(self, request_id: &str, host: &str) -> Response {
+    /// The answer to a request that was `id` to `host`. That to HEAD, which has no body, tells it in a header too.
+    pub(super) fn into_response(self, request_id: &str, host: &str, is_head: bool) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status == StatusCode::NOT_MODIFIED {
             return empty(status);
@@ -55,6 +58,9 @@ impl Refused {
         );
         let mut response = xml(status, &body);
         set(&mut response, "x-oss-ec", self.ec);
+        if is_head {
+            set(&mut response, "x-oss-err", &STANDARD.encode(body));
+        }
         response
     }
 }
@@ -200,10 +206,10 @@ mod tests {
     #[test]
     fn a_disabled_cmk_is_told_as_documented() {
         let refused = Refused::from(Failure::new(FailureKind::KeyDisabled, "<disabled>"));
-        let response = refused.into_response("1", "h");
+        let response = refused.into_response("1", "h", false);
         assert_eq!(response.status(), 409);
         assert_eq!(response.headers()["x-oss-ec"], "0005-00000214");
         let refused = Refused::from(Failure::new(FailureKind::NotModified, "x"));
-        assert_eq!(refused.into_response("1", "h").headers().get(header::CONTENT_TYPE), None);
+        assert_eq!(refused.into_response("1", "h", true).headers().get(header::CONTENT_TYPE), None);
     }
 }

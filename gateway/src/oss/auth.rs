@@ -178,7 +178,7 @@ fn v4_signature(
     let payload = text(request, "x-oss-content-sha256")?.unwrap_or("UNSIGNED-PAYLOAD");
     canonical.extend_from_slice(format!("\n{}\n{payload}", additional.join(";")).as_bytes());
 
-    let Scope { date, region } = scope;
+    let Scope { date, region } = *scope;
     let text = format!(
         "OSS4-HMAC-SHA256\n{stamp}\n{date}/{region}/oss/aliyun_v4_request\n{}",
         hex(&Sha256::digest(&canonical))

@@ -6,6 +6,7 @@ mod answer;
 mod auth;
 mod buckets;
 mod call;
+pub(crate) mod fuzzing;
 mod multipart;
 mod objects;
 mod request;
@@ -46,6 +47,7 @@ impl Oss {
 
     async fn handle(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
+        let is_head = parts.method == http::Method::HEAD;
         let id = parts.extensions.get::<RequestId>().map_or_else(String::new, |RequestId(id)| id.clone());
         let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let host = host.to_owned();
@@ -54,7 +56,7 @@ impl Oss {
             Ok(request) => self.answer_to(request, body, &mut told).await,
             Err(failure) => Err(failure.into()),
         };
-        let mut response = answered.unwrap_or_else(|refused| refused.into_response(&id, &host));
+        let mut response = answered.unwrap_or_else(|refused| refused.into_response(&id, &host, is_head));
         answer::set(&mut response, "x-oss-request-id", &id);
         response.extensions_mut().insert(told);
         response
@@ -62,7 +64,7 @@ impl Oss {
 
     async fn answer_to(&self, request: OssRequest, body: Body, told: &mut Told) -> Done {
         let call = Call::of(&request);
-        told.operation = call.map_or("unknown", Call::name);
+        told.operation = call.as_ref().map_or("unknown", |call| call.name());
         let who = auth::authenticate(&request, &self.keys, self.service.region(), SystemTime::now())?;
         told.access_key = who.caller.id().map(str::to_owned);
         let call = call?;

@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt as _};
 use md5::{Digest as _, Md5};
 use sealift::crypto::Crc64;
 use sealift::engine::{Note, ObjectSealer};
-use sealift::store::{CompletedPart, Payload, PutCondition, PutPart};
+use sealift::store::{CompletedPart, Payload, Properties, PutCondition, PutPart};
 use sealift::{ETag, ErrorKind, PartNumber};
 use serde::{Deserialize, Serialize};
 
@@ -83,26 +83,21 @@ impl Service {
             return Err(is_completing());
         }
         let condition = condition(request.if_not_exists);
-        if condition == PutCondition::IfNotExists && inner.properties_at(name).await?.is_some() {
+        let replaced = inner.properties_at(name).await?;
+        if condition == PutCondition::IfNotExists && replaced.is_some() {
             return Err(Failure::new(FailureKind::AlreadyExists, "The object exists already."));
         }
-        let replaced = inner.properties_at(name).await?;
         if begun.is_none() {
             inner.record_completion(&state, &completion).await?;
         }
-        let published = match &state.sealer {
-            Some(sealer) => inner.publish_sealed(&state, sealer, &whole, &completion, condition).await,
-            None => inner.publish_plain(&state, &whole, &completion, condition).await,
-        };
-        match published {
+        match inner.publish(&state, &whole, &completion, condition).await {
             Ok(()) => {}
             Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
                 return inner.already_published(&state, &request, completion).await;
             }
             Err(failure) => return Err(failure),
         }
-        let is_own = |properties: &&sealift::store::Properties| Own::Facts.of(properties) != Some(state.id.as_str());
-        inner.forget_facts(replaced.as_ref().filter(is_own)).await;
+        inner.forget_replaced(&state, replaced).await;
         inner.finish(&state, completion).await
     }
 }
@@ -111,6 +106,41 @@ impl Inner {
     /// The fewest bytes that a plaintext part other than the last must have for the store. Sealed ones that are too small are staged.
     fn least_in_the_middle(&self, state: &State) -> u64 {
         if state.sealer.is_none() { self.store.limits().min_part } else { 0 }
+    }
+
+    /// Makes the object of parts that a body of unknown length was cut into, with the ETag of the whole.
+    pub(in super::super) async fn complete_whole(
+        &self,
+        state: &State,
+        etag: String,
+        condition: PutCondition,
+    ) -> Result<Written> {
+        let parts: Vec<_> = self.entries(state).await?.into_values().collect();
+        let completion = Completion { etag, ..Completion::of(&parts, ETagStyle::S3) };
+        let replaced = self.properties_at(&state.name).await?;
+        self.record_completion(state, &completion).await?;
+        self.publish(state, &parts, &completion, condition).await?;
+        self.forget_replaced(state, replaced).await;
+        self.finish(state, completion).await
+    }
+
+    async fn publish(
+        &self,
+        state: &State,
+        parts: &[Entry],
+        completion: &Completion,
+        condition: PutCondition,
+    ) -> Result<()> {
+        match &state.sealer {
+            Some(sealer) => self.publish_sealed(state, sealer, parts, completion, condition).await,
+            None => self.publish_plain(state, parts, completion, condition).await,
+        }
+    }
+
+    /// Removes what was noted beside an object that is not there any more.
+    async fn forget_replaced(&self, state: &State, replaced: Option<Properties>) {
+        let is_own = |properties: &&Properties| Own::Facts.of(properties) == Some(state.id.as_str());
+        self.forget_facts(replaced.as_ref().filter(|properties| !is_own(properties))).await;
     }
 
     /// Puts the trailer behind the parts, and publishes them.

@@ -79,7 +79,7 @@ impl FaultyStore {
 
     fn run<'a, T: Send + 'a>(&'a self, name: &'static str, call: BoxFuture<'a, Result<T>>) -> BoxFuture<'a, Result<T>> {
         let fault = self.fault(name);
-        let broken = || Error::new(ErrorKind::Io, format!("{name} failed on purpose"));
+        let broken = move || Error::new(ErrorKind::Io, format!("{name} failed on purpose"));
         Box::pin(async move {
             if fault == Fault::Before {
                 return Err(broken());

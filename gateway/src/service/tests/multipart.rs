@@ -87,7 +87,7 @@ async fn parts_too_small_for_the_store_wait_for_the_end() {
     let first = upload(&world.service, &id, 1, &large).await.unwrap();
     let second = upload(&world.service, &id, 2, &small).await.unwrap();
     let third = upload(&world.service, &id, 3, &small).await.unwrap();
-    assert_eq!(world.keys("_gateway/uploads/").await.iter().filter(|key| key.contains("/staged-")).count(), 2);
+    assert_eq!(world.keys("_gateway/uploads/").await.iter().filter(|key| key.contains(".staged-")).count(), 2);
     let all = [first.clone(), second.clone(), third];
     assert_eq!(kind(complete(&world.service, &id, &all).await), FailureKind::EntityTooSmall);
     // Nothing was committed to: another list is fine.
@@ -210,7 +210,7 @@ async fn state_that_was_altered_in_the_store_is_refused() {
             world.store.put_object(&path, payload, &Properties::default(), none).await.unwrap();
         };
         let mut bad = good.clone();
-        let at = if key.ends_with("/upload") { good.len() - 10 } else { 80 };
+        let at = if key.ends_with(".upload") { good.len() - 10 } else { 80 };
         bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
         put(bad).await;
         assert_eq!(kind(complete(&world.another(), &id, &[one.clone()]).await), FailureKind::Damaged, "{key}");

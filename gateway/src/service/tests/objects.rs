@@ -75,7 +75,6 @@ async fn a_body_that_is_not_what_was_announced_leaves_what_was_there() {
             let broken = Failure::new(FailureKind::IncompleteBody, "gone");
             let pieces = stream::iter([Ok(Bytes::from(plain.clone())), Err(broken)]);
             assert_eq!(kind(put(Body::new(Some(len as u64 + 9), pieces)).await), FailureKind::IncompleteBody);
-            assert_eq!(kind(put(Body::new(None, stream::empty())).await), FailureKind::MissingLength);
             assert_eq!(world.read("a").await.unwrap(), b"before");
         }
     }
@@ -280,4 +279,31 @@ async fn what_is_noted_beside_a_plaintext_object_goes_with_it() {
     let request = PutRequest { if_not_exists: true, ..PutRequest::default() };
     world.service.put_object(&object("a"), body(TEXT), request.clone()).await.unwrap();
     assert_eq!(kind(world.service.put_object(&object("a"), body(TEXT), request).await), FailureKind::AlreadyExists);
+}
+
+#[tokio::test]
+async fn bodies_of_unknown_length_are_written_at_once_or_in_parts() {
+    let world = World::new().await;
+    for sse in [None, aes256()] {
+        for len in [0, 5, 8 << 20, (20 << 20) + 3] {
+            let plain = bytes(len, 9);
+            let unknown = |plain: &[u8]| {
+                let pieces: Vec<_> = plain.chunks(100_003).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+                Body::new(None, stream::iter(pieces))
+            };
+            let request = PutRequest { sse: sse.clone(), ..PutRequest::default() };
+            let bad = unknown(&plain).with_md5([7; 16]);
+            let refused = world.service.put_object(&object("a"), bad, request.clone()).await;
+            assert_eq!(kind(refused), FailureKind::BadDigest);
+            assert_eq!(kind(world.read("a").await), FailureKind::NoSuchKey);
+            let written = world.service.put_object(&object("a"), unknown(&plain), request).await.unwrap();
+            assert_eq!((&written.etag, written.crc64), (&md5(&plain), Some(sealift::crypto::crc64(&plain))));
+            let info = world.another().head_object(&object("a"), None).await.unwrap();
+            assert_eq!((info.len, info.etag, info.crc64), (len as u64, written.etag, written.crc64));
+            assert_eq!(world.read("a").await.unwrap(), plain);
+            world.service.delete_object(&object("a")).await.unwrap();
+            assert!(world.keys("_gateway/uploads/").await.is_empty());
+            assert!(world.keys("_gateway/facts/").await.is_empty());
+        }
+    }
 }
