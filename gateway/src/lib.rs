@@ -22,6 +22,7 @@ pub mod config;
 pub mod service;
 
 mod kms;
+mod oss;
 mod s3;
 mod server;
 
@@ -34,6 +35,12 @@ use sealift::store::MultipartStore;
 
 pub use config::Config;
 pub use server::Gateway;
+
+/// What fuzz targets call, and nobody else.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::oss::fuzzing::{request as oss_request, xml as oss_xml};
+}
 
 /// What the gateway stands in front of.
 #[derive(Clone)]

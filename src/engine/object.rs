@@ -19,8 +19,6 @@ use crate::types::{EncryptionContext, ObjectId, PartNumber, Salt};
 
 /// Stripes up to this length get memory of their own: for small objects, a buffer of a whole stripe is too much.
 const SMALL: usize = 128 << 10;
-/// Stripes of a part that are sealed ahead of whoever takes them.
-const AHEAD: usize = 2;
 
 /// Seals the parts of one object, each on its own: in any order, several at once, the same one again; and at the end the trailer that makes
 /// some of them an object.
@@ -140,8 +138,8 @@ impl ObjectSealer {
     }
 
     /// One sealing of part `number`, whose plaintext comes as a stream of `len` bytes in all: the sealed part, as it is taken, and what will
-    /// be known of it once it has been taken to its end. At most three stripes of it are in memory, sealed ones within the
-    /// engine's memory budget.
+    /// be known of it once it has been taken to its end. Two stripes of it are in memory, the sealed one within the engine's
+    /// memory budget.
     ///
     /// The stream is asked for its end before the last of the part is sealed: an error there, as any other, or another number of bytes,
     /// is the payload's error, and leaves a part that does not open.
@@ -181,8 +179,8 @@ impl ObjectSealer {
                 Ok(Some((sealed, (!last).then_some(cut))))
             }
         })
-        .map(|sealed: Result<_>| async move { sealed?.await })
-        .buffered(AHEAD)
+        // One at a time: whoever waits for its turn, or for its store, holds no credit that another waits for.
+        .then(|sealed: Result<_>| async move { sealed?.await })
         .map(move |stripe| {
             let (bytes, crc64, plain) = stripe.map_err(|e: Error| e.with_part(number))?;
             part.crc64 = Crc64::combine(part.crc64, crc64, plain);

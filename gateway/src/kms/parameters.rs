@@ -158,7 +158,7 @@ mod tests {
         let page = |query: &str| read(query, "").unwrap().page((0..25).collect()).map(|(page, _): (Vec<i32>, _)| page);
         assert_eq!(page("").unwrap(), (0..10).collect::<Vec<_>>());
         assert_eq!(page("PageNumber=3").unwrap(), (20..25).collect::<Vec<_>>());
-        assert_eq!(page("PageNumber=4294967295&PageSize=100").unwrap(), Vec::new());
+        assert!(page("PageNumber=4294967295&PageSize=100").unwrap().is_empty());
         assert!(page("PageSize=101").is_err() && page("PageNumber=0").is_err());
     }
 }

@@ -28,13 +28,15 @@ use tokio_rustls::TlsAcceptor;
 use crate::access::AccessKeys;
 use crate::config::Limits;
 use crate::kms::KmsEndpoint;
+use crate::oss::Oss;
 use crate::s3::S3Dialect;
 use crate::service::Service;
 use crate::{Back, Config};
 use dialect::Protocol;
-pub(crate) use dialect::{Body, Dialect, Request, RequestId, Response, Told, collect, full};
+pub(crate) use dialect::{Body, BoxError, Dialect, Request, RequestId, Response, Told, collect, full};
 use metrics::Metrics;
 use observed::{Counted, Observed};
+pub(crate) use pace::BodyError;
 use pace::{Paced, PacedIo, Slowest};
 use refusal::Refusal;
 
@@ -153,8 +155,9 @@ impl Dialects {
             Box::new(endpoint) as Box<dyn Dialect>
         });
         let service = Service::new(back, &config.region)?;
-        let s3 = S3Dialect::new(service, Arc::clone(keys), &config.domains)?;
-        Ok(Self { kms, oss: None, s3: Some(Box::new(s3)) })
+        let s3: Box<dyn Dialect> = Box::new(S3Dialect::new(service.clone(), Arc::clone(keys), &config.domains)?);
+        let oss: Box<dyn Dialect> = Box::new(Oss::new(service, Arc::clone(keys), config.domains.clone()));
+        Ok(Self { kms, oss: Some(oss), s3: Some(s3) })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {

@@ -62,9 +62,9 @@ impl Service {
     pub async fn list_buckets(&self) -> Result<Vec<Bucket>> {
         let prefix = names::bucket_records();
         let rows: Vec<_> = self.0.store.list(&prefix).try_collect().await?;
-        let names: Vec<_> = rows.iter().filter_map(|row| names::bucket_of_record(&row.key)).collect();
-        let asked: Vec<_> = names.iter().map(|name| self.0.bucket(name)).collect();
-        let found: Vec<_> = futures::stream::iter(asked).buffered(PARALLEL).collect().await;
+        let names = rows.into_iter().filter_map(|row| names::bucket_of_record(&row.key));
+        let buckets = names.map(|name| async move { self.0.bucket(&name).await });
+        let found: Vec<_> = futures::stream::iter(buckets).buffered(PARALLEL).collect().await;
         // One that was removed meanwhile is none.
         found.into_iter().filter(|found| !is_gone(found)).collect()
     }

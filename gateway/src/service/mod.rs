@@ -6,10 +6,10 @@
 //! ```text
 //! BUCKET/KEY                                       an object
 //! _gateway/buckets/BUCKET.json                     a bucket: when it was made, its default encryption
-//! _gateway/uploads/BUCKET/ID/upload                a multipart upload: its key, the store's own id for it, the envelope
-//! _gateway/uploads/BUCKET/ID/part-00001-…          a part that was stored: salt, length, MD5, CRC-64, the store's ETag
-//! _gateway/uploads/BUCKET/ID/staged-00001-…        a sealed part that has to wait for Complete
-//! _gateway/uploads/BUCKET/ID/completion            which parts it is completed with
+//! _gateway/uploads/BUCKET/ID.upload                a multipart upload: its key, the store's own id for it, the envelope
+//! _gateway/uploads/BUCKET/ID.part-00001-…          a part that was stored: salt, length, MD5, CRC-64, the store's ETag
+//! _gateway/uploads/BUCKET/ID.staged-00001-…        a sealed part that has to wait for Complete
+//! _gateway/uploads/BUCKET/ID.completion            which parts it is completed with
 //! _gateway/facts/ID.json                           ETag and CRC-64 of a plaintext object that were not known when it was begun
 //! ```
 //!

@@ -126,9 +126,9 @@ pub(super) fn uploads(bucket: &BucketName) -> String {
     format!("{OWN}/uploads/{bucket}/")
 }
 
-/// Where `what` of an upload's state lies.
+/// Where `what` of an upload's state lies: all of a bucket's side by side, because a directory does not go with the last file in it.
 pub(super) fn of_upload(bucket: &BucketName, id: &str, what: &str) -> Result<ObjectKey> {
-    own(&format!("uploads/{bucket}/{id}/{what}"))
+    own(&format!("uploads/{bucket}/{id}.{what}"))
 }
 
 fn own(path: &str) -> Result<ObjectKey> {

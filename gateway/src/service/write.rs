@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sealift::engine::ObjectSealer;
 use sealift::store::{Payload, Properties, PutCondition};
 use sealift::{ErrorKind, PartNumber};
@@ -13,12 +13,15 @@ use super::attributes::{Attributes, Own, check_size};
 use super::encryption::{Encrypted, Encryption, Sse};
 use super::error::{Failure, FailureKind, Result};
 use super::facts::{ETAG, Facts};
-use super::incoming::Body;
+use super::incoming::{Body, Seen};
+use super::multipart::State;
 use super::names::{BucketName, ObjectName};
 use super::{Inner, MAX_PUT, Service};
 
 /// A plaintext object of up to this length is held until its ETag is known. That of a longer one is kept in a place of its own.
 const HELD: u64 = 1 << 20;
+/// Of a body of unknown length, so much is held until it is written as a part: more than the least that stores take in the middle.
+const GATHERED: u64 = 8 << 20;
 /// How many objects are deleted at once for one request.
 const DELETIONS: usize = 8;
 
@@ -57,7 +60,7 @@ impl Service {
     /// Writes an object. What was there is replaced, at the end and as a whole.
     ///
     /// # Errors
-    /// [`FailureKind::NoSuchBucket`], [`FailureKind::MissingLength`], [`FailureKind::EntityTooLarge`], those of a CMK's id and state,
+    /// [`FailureKind::NoSuchBucket`], [`FailureKind::EntityTooLarge`], those of a CMK's id and state,
     /// [`FailureKind::AlreadyExists`] if so asked; what is wrong with the body, found at its end; and what the store says.
     pub async fn put_object(&self, name: &ObjectName, body: Body, request: PutRequest) -> Result<Written> {
         let sse = self.0.encryption_of(name.bucket(), request.sse).await?;
@@ -81,7 +84,7 @@ impl Service {
     /// [`FailureKind::NoSuchBucket`], and what the store says to that.
     pub async fn delete_objects(&self, bucket: &BucketName, keys: &[String]) -> Result<Vec<Result<()>>> {
         self.0.bucket(bucket).await?;
-        let deleted: Vec<_> = keys.iter().map(|key| async move { self.0.delete(&bucket.object(key)?).await }).collect();
+        let deleted = keys.to_vec().into_iter().map(|key| async move { self.0.delete(&bucket.object(&key)?).await });
         Ok(stream::iter(deleted).buffered(DELETIONS).collect().await)
     }
 }
@@ -98,11 +101,15 @@ impl Inner {
     }
 
     pub(super) async fn write(&self, name: &ObjectName, body: Body, write: Write) -> Result<Written> {
-        let missing = "You must provide the Content-Length HTTP header.";
-        let len = body.len().ok_or_else(|| Failure::new(FailureKind::MissingLength, missing))?;
+        match body.len() {
+            Some(len) => self.write_known(name, len, body, write).await,
+            None => self.write_streamed(name, body, write).await,
+        }
+    }
+
+    async fn write_known(&self, name: &ObjectName, len: u64, body: Body, write: Write) -> Result<Written> {
         if len > MAX_PUT {
-            let message = format!("Your proposed upload exceeds the maximum allowed size of {MAX_PUT} bytes.");
-            return Err(Failure::new(FailureKind::EntityTooLarge, message));
+            return Err(too_large());
         }
         let replaced = self.properties_at(name).await?;
         let written = match write.sse.clone() {
@@ -111,6 +118,49 @@ impl Inner {
         }?;
         self.forget_facts(replaced.as_ref()).await;
         Ok(written)
+    }
+
+    /// Writes a body of unknown length: at once if it is short, or else in parts, as a multipart upload of the gateway's own.
+    async fn write_streamed(&self, name: &ObjectName, body: Body, write: Write) -> Result<Written> {
+        let (bytes, seen) = body.checked();
+        let mut bytes = bytes.boxed();
+        let (pieces, len) = gather(&mut bytes).await.map_err(|error| seen.explain(error))?;
+        if len < GATHERED {
+            let body = Body::new(Some(len), stream::iter(pieces.into_iter().map(Ok)));
+            return self.write_known(name, len, body, write).await;
+        }
+        let state = self.begin_upload(name, &write.attributes, write.sse.as_ref()).await?;
+        let written = self.write_parts(&state, (pieces, len), bytes, &seen, &write).await;
+        if written.is_err() {
+            // What is left if this fails too is listed as an upload, and an abort removes it.
+            let _ = self.store.abort(&state.upload()).await;
+            let _ = self.remove_state(name.bucket(), &state.id).await;
+        }
+        written
+    }
+
+    async fn write_parts(
+        &self,
+        state: &State,
+        first: (Vec<Bytes>, u64),
+        mut bytes: BoxStream<'static, sealift::Result<Bytes>>,
+        seen: &Seen,
+        write: &Write,
+    ) -> Result<Written> {
+        let (mut pieces, mut len) = first;
+        let (mut number, mut total) = (PartNumber::MIN, 0_u64);
+        while len > 0 {
+            total = total.saturating_add(len);
+            if total > MAX_PUT {
+                return Err(too_large());
+            }
+            let part = Body::new(Some(len), stream::iter(pieces.into_iter().map(Ok)));
+            self.put_part(state, number, part).await?;
+            number = number.next().ok_or_else(too_large)?;
+            (pieces, len) = gather(&mut bytes).await.map_err(|error| seen.explain(error))?;
+        }
+        let facts = Facts::of_digests(&seen.digests()?);
+        self.complete_whole(state, write.etag.clone().unwrap_or(facts.etag), write.condition).await
     }
 
     async fn write_sealed(&self, name: &ObjectName, len: u64, body: Body, write: Write, sse: &Sse) -> Result<Written> {
@@ -220,6 +270,22 @@ impl Inner {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The next bytes of a stream: as many as a part is made of, or what is left.
+async fn gather(bytes: &mut BoxStream<'static, sealift::Result<Bytes>>) -> sealift::Result<(Vec<Bytes>, u64)> {
+    let (mut pieces, mut len) = (Vec::new(), 0_u64);
+    while len < GATHERED {
+        let Some(piece) = bytes.try_next().await? else { break };
+        len = len.saturating_add(piece.len() as u64);
+        pieces.push(piece);
+    }
+    Ok((pieces, len))
+}
+
+fn too_large() -> Failure {
+    let message = format!("Your proposed upload exceeds the maximum allowed size of {MAX_PUT} bytes.");
+    Failure::new(FailureKind::EntityTooLarge, message)
 }
 
 /// The metadata of a sealed object.

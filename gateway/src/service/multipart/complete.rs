@@ -5,7 +5,7 @@ use futures::stream::{self, StreamExt as _};
 use md5::{Digest as _, Md5};
 use sealift::crypto::Crc64;
 use sealift::engine::{Note, ObjectSealer};
-use sealift::store::{CompletedPart, Payload, PutCondition, PutPart};
+use sealift::store::{CompletedPart, Payload, Properties, PutCondition, PutPart};
 use sealift::{ETag, ErrorKind, PartNumber};
 use serde::{Deserialize, Serialize};
 
@@ -77,37 +77,72 @@ impl Service {
             Some(listed) => choose(listed, |number| entries.get(&number).cloned())?,
             None => entries.into_values().collect(),
         };
-        let whole = check_sizes(&chosen, request.min_part)?;
+        let whole = check_sizes(&chosen, request.min_part.max(inner.least_in_the_middle(&state)))?;
         let completion = Completion::of(&chosen, request.etag_style);
         if begun.as_ref().is_some_and(|begun| *begun != completion) {
             return Err(is_completing());
         }
         let condition = condition(request.if_not_exists);
-        if condition == PutCondition::IfNotExists && inner.properties_at(name).await?.is_some() {
+        let replaced = inner.properties_at(name).await?;
+        if condition == PutCondition::IfNotExists && replaced.is_some() {
             return Err(Failure::new(FailureKind::AlreadyExists, "The object exists already."));
         }
-        let replaced = inner.properties_at(name).await?;
         if begun.is_none() {
             inner.record_completion(&state, &completion).await?;
         }
-        let published = match &state.sealer {
-            Some(sealer) => inner.publish_sealed(&state, sealer, &whole, &completion, condition).await,
-            None => inner.publish_plain(&state, &whole, &completion, condition).await,
-        };
-        match published {
+        match inner.publish(&state, &whole, &completion, condition).await {
             Ok(()) => {}
             Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
                 return inner.already_published(&state, &request, completion).await;
             }
             Err(failure) => return Err(failure),
         }
-        let is_own = |properties: &&sealift::store::Properties| Own::Facts.of(properties) != Some(state.id.as_str());
-        inner.forget_facts(replaced.as_ref().filter(is_own)).await;
+        inner.forget_replaced(&state, replaced).await;
         inner.finish(&state, completion).await
     }
 }
 
 impl Inner {
+    /// The fewest bytes that a plaintext part other than the last must have for the store. Sealed ones that are too small are staged.
+    fn least_in_the_middle(&self, state: &State) -> u64 {
+        if state.sealer.is_none() { self.store.limits().min_part } else { 0 }
+    }
+
+    /// Makes the object of parts that a body of unknown length was cut into, with the ETag of the whole.
+    pub(in super::super) async fn complete_whole(
+        &self,
+        state: &State,
+        etag: String,
+        condition: PutCondition,
+    ) -> Result<Written> {
+        let parts: Vec<_> = self.entries(state).await?.into_values().collect();
+        let completion = Completion { etag, ..Completion::of(&parts, ETagStyle::S3) };
+        let replaced = self.properties_at(&state.name).await?;
+        self.record_completion(state, &completion).await?;
+        self.publish(state, &parts, &completion, condition).await?;
+        self.forget_replaced(state, replaced).await;
+        self.finish(state, completion).await
+    }
+
+    async fn publish(
+        &self,
+        state: &State,
+        parts: &[Entry],
+        completion: &Completion,
+        condition: PutCondition,
+    ) -> Result<()> {
+        match &state.sealer {
+            Some(sealer) => self.publish_sealed(state, sealer, parts, completion, condition).await,
+            None => self.publish_plain(state, parts, completion, condition).await,
+        }
+    }
+
+    /// Removes what was noted beside an object that is not there any more.
+    async fn forget_replaced(&self, state: &State, replaced: Option<Properties>) {
+        let is_own = |properties: &&Properties| Own::Facts.of(properties) == Some(state.id.as_str());
+        self.forget_facts(replaced.as_ref().filter(|properties| !is_own(properties))).await;
+    }
+
     /// Puts the trailer behind the parts, and publishes them.
     async fn publish_sealed(
         &self,
@@ -289,7 +324,7 @@ fn choose(listed: &[(u32, String)], entry: impl Fn(PartNumber) -> Option<Entry>)
     listed.iter().map(one).collect()
 }
 
-/// The parts that have bytes, if all but the last have enough.
+/// The parts that have bytes, if all but the last have enough, and can stand before others in the store.
 fn check_sizes(chosen: &[Entry], min_part: u64) -> Result<Vec<Entry>> {
     let (_, before) = chosen
         .split_last()
@@ -297,7 +332,12 @@ fn check_sizes(chosen: &[Entry], min_part: u64) -> Result<Vec<Entry>> {
     if before.iter().any(|part| part.note.len < min_part) {
         return Err(too_small());
     }
-    Ok(chosen.iter().filter(|part| part.note.len > 0).cloned().collect())
+    let whole: Vec<_> = chosen.iter().filter(|part| part.note.len > 0).cloned().collect();
+    let is_staged = |part: &Entry| matches!(part.note.at, Place::Staged(_));
+    if whole.split_last().is_some_and(|(_, before)| before.iter().any(is_staged)) {
+        return Err(too_small());
+    }
+    Ok(whole)
 }
 
 fn too_small() -> Failure {

@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sealift::PartNumber;
 
 use super::super::encryption::{CustomerKey, Encrypted};
-use super::super::error::Result;
+use super::super::error::{Failure, Result};
 use super::super::names::{self, BucketName, ObjectName};
 use super::super::{PARALLEL, Service};
 use super::parts::PartInfo;
@@ -90,13 +90,10 @@ impl Service {
         self.0.bucket(bucket).await?;
         let prefix = names::uploads(bucket);
         let rows: Vec<_> = self.0.store.list(&prefix).try_collect().await?;
-        let ids: Vec<_> = rows
-            .iter()
-            .filter_map(|row| {
-                let id = row.key.as_str().strip_prefix(&prefix)?.strip_suffix(UPLOAD)?.strip_suffix('/')?;
-                Some(async move { Ok::<_, super::Failure>((id.to_owned(), self.0.read_small(&row.key).await?)) })
-            })
-            .collect();
+        let ids = rows.into_iter().filter_map(|row| {
+            let id = row.key.as_str().strip_prefix(&prefix)?.strip_suffix(UPLOAD)?.strip_suffix('.')?.to_owned();
+            Some(async move { Ok::<_, Failure>((id, self.0.read_small(&row.key).await?)) })
+        });
         let found: Vec<_> = stream::iter(ids).buffered(PARALLEL).try_collect().await?;
         let mut uploads: Vec<_> = found
             .into_iter()

@@ -8,6 +8,7 @@ mod list;
 mod parts;
 mod state;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sealift::store::PutCondition;
@@ -16,15 +17,15 @@ use sealift::{Attempt, PartNumber};
 pub use complete::{CompleteRequest, ETagStyle};
 pub use list::{ListedUpload, PartsListing, UploadsListing, UploadsRequest};
 pub use parts::{PartInfo, PartRequest, PartSource};
-pub(super) use state::UploadCache;
+pub(super) use state::{State, UploadCache};
 
 use super::attributes::{Attributes, Own, check_size};
 use super::encryption::{Encrypted, Sse};
 use super::error::{Failure, FailureKind, Result};
 use super::names::{self, ObjectName};
 use super::write::sealed_properties;
-use super::{Service, millis};
-use state::{Record, State};
+use super::{Inner, Service, millis};
+use state::Record;
 
 /// How an object is to be written, part by part.
 #[derive(Clone, Debug, Default)]
@@ -57,36 +58,8 @@ impl Service {
         if request.if_not_exists && inner.properties_at(name).await?.is_some() {
             return Err(Failure::new(FailureKind::AlreadyExists, "The object exists already."));
         }
-        let (sealer, mut properties) = match &sse {
-            Some(sse) => {
-                let sealer = inner.begin_object(sse).await?;
-                let properties = sealed_properties(&request.attributes, &sealer, sse);
-                (Some(sealer), properties)
-            }
-            None => (None, request.attributes.to_properties()),
-        };
-        let id = state::new_id(sealer.as_ref())?;
-        if sealer.is_none() {
-            Own::Facts.set(&mut properties, &id);
-        }
-        check_size(inner.store.as_ref(), &properties)?;
-        let store_upload = inner.store.initiate(name.path(), &properties).await?;
-        let record = Record {
-            version: 1,
-            key: name.key().to_owned(),
-            created: millis(SystemTime::now()),
-            store_upload,
-            metadata: properties.metadata,
-        };
-        let state = State::new(name.clone(), id.clone(), record, sealer);
-        let path = names::of_upload(name.bucket(), &id, state::UPLOAD)?;
-        if let Err(failure) = inner.write_small(&path, state.encode()?, PutCondition::IfNotExists).await {
-            let _ = inner.store.abort(&state.upload()).await;
-            return Err(failure);
-        }
-        let encrypted = state.encrypted.clone();
-        inner.uploads.put(state);
-        Ok(UploadInfo { id, encrypted })
+        let state = inner.begin_upload(name, &request.attributes, sse.as_ref()).await?;
+        Ok(UploadInfo { id: state.id.clone(), encrypted: state.encrypted.clone() })
     }
 
     /// Gives up an upload and all of its parts.
@@ -98,6 +71,45 @@ impl Service {
         let upload = self.0.upload_in_store(name, id).await?;
         self.0.store.abort(&upload).await?;
         self.0.remove_state(name.bucket(), id).await
+    }
+}
+
+impl Inner {
+    /// Begins an upload of an object that is encrypted as `sse` says.
+    pub(super) async fn begin_upload(
+        &self,
+        name: &ObjectName,
+        attributes: &Attributes,
+        sse: Option<&Sse>,
+    ) -> Result<Arc<State>> {
+        let (sealer, mut properties) = match sse {
+            Some(sse) => {
+                let sealer = self.begin_object(sse).await?;
+                let properties = sealed_properties(attributes, &sealer, sse);
+                (Some(sealer), properties)
+            }
+            None => (None, attributes.to_properties()),
+        };
+        let id = state::new_id(sealer.as_ref())?;
+        if sealer.is_none() {
+            Own::Facts.set(&mut properties, &id);
+        }
+        check_size(self.store.as_ref(), &properties)?;
+        let store_upload = self.store.initiate(name.path(), &properties).await?;
+        let record = Record {
+            version: 1,
+            key: name.key().to_owned(),
+            created: millis(SystemTime::now()),
+            store_upload,
+            metadata: properties.metadata,
+        };
+        let state = State::new(name.clone(), id.clone(), record, sealer);
+        let path = names::of_upload(name.bucket(), &id, state::UPLOAD)?;
+        if let Err(failure) = self.write_small(&path, state.encode()?, PutCondition::IfNotExists).await {
+            let _ = self.store.abort(&state.upload()).await;
+            return Err(failure);
+        }
+        Ok(self.uploads.put(state))
     }
 }
 

@@ -131,7 +131,7 @@ impl Service {
 }
 
 impl Inner {
-    async fn put_part(&self, state: &State, number: PartNumber, body: Body) -> Result<PartInfo> {
+    pub(in super::super) async fn put_part(&self, state: &State, number: PartNumber, body: Body) -> Result<PartInfo> {
         if self.read_completion(state).await?.is_some() {
             return Err(is_completing());
         }

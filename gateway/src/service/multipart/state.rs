@@ -57,7 +57,7 @@ struct Stored {
 #[derive(Debug)]
 pub(in super::super) struct State {
     pub(super) name: ObjectName,
-    pub(super) id: String,
+    pub(in super::super) id: String,
     pub(super) record: Record,
     pub(super) sealer: Option<ObjectSealer>,
     pub(super) encrypted: Option<Encrypted>,
@@ -99,7 +99,7 @@ impl State {
         Self { name, id, record, sealer, encrypted }
     }
 
-    pub(super) fn upload(&self) -> Upload {
+    pub(in super::super) fn upload(&self) -> Upload {
         Upload { key: self.name.path().clone(), id: self.record.store_upload.clone() }
     }
 
@@ -172,7 +172,7 @@ impl Inner {
     /// Removes all that is kept of an upload. The record comes last: until then it can be aborted again.
     pub(super) async fn remove_state(&self, bucket: &BucketName, id: &str) -> Result<()> {
         self.uploads.remove(bucket, id);
-        let prefix = format!("{}{id}/", names::uploads(bucket));
+        let prefix = format!("{}{id}.", names::uploads(bucket));
         let rows: Vec<_> = self.store.list(&prefix).try_collect().await?;
         let record = names::of_upload(bucket, id, UPLOAD)?;
         let delete = |path: sealift::ObjectKey| async move {
