@@ -1,6 +1,8 @@
 //! The command line, as clap reads it. Its comments are the program's help, completions and man pages.
 
 mod kms;
+#[cfg(feature = "gateway")]
+mod serve;
 
 use std::path::PathBuf;
 
@@ -12,6 +14,8 @@ use sealift::crypto::Backend;
 use crate::size::parse_size;
 use crate::url::Location;
 pub(crate) use kms::*;
+#[cfg(feature = "gateway")]
+pub(crate) use serve::{LogFormat, Serve};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,6 +162,8 @@ pub(crate) enum Command {
     Uploads(Uploads),
     Doctor(Doctor),
     DataKey(DataKey),
+    #[cfg(feature = "gateway")]
+    Serve(Serve),
     /// Look after the local key store
     #[command(subcommand, arg_required_else_help = true)]
     Kms(Kms),

@@ -67,6 +67,14 @@ impl Interrupts {
         flag
     }
 
+    /// Done at the first signal.
+    #[cfg(feature = "gateway")]
+    pub(crate) async fn stopping(mut self) {
+        self.next().await;
+        output::say("Stopping when requests in flight have ended; press Ctrl-C again to stop at once.");
+        self.exit_at_the_next();
+    }
+
     fn exit_at_the_next(mut self) {
         tokio::spawn(async move {
             self.next().await;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             return failure.exit().into();
         }
     };
-    log(cli.verbose);
+    log(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -70,8 +70,12 @@ fn command_line() -> exit::Result<Cli> {
     Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()))
 }
 
-fn log(verbose: u8) {
-    let default = match verbose {
+fn log(cli: &Cli) {
+    #[cfg(feature = "gateway")]
+    if let args::Command::Serve(serve) = &cli.command {
+        return log_of_server(cli.verbose, serve.log_format);
+    }
+    let default = match cli.verbose {
         // What the AWS SDK warns of while it looks for a region and credentials, the error says if nothing is found.
         0 => "warn,aws_config=error",
         1 => "info,sealift=debug",
@@ -79,4 +83,20 @@ fn log(verbose: u8) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}
+
+/// A server's log has times, and every request.
+#[cfg(feature = "gateway")]
+fn log_of_server(verbose: u8, format: args::LogFormat) {
+    let default = match verbose {
+        0 => "warn,aws_config=error,s3s=error,sealift_gateway=info,sealift_cli=info,sealift=info",
+        1 => "info,sealift_gateway=debug",
+        _ => "info,sealift=debug,sealift_gateway=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        args::LogFormat::Text => log.init(),
+        args::LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }

@@ -22,6 +22,24 @@ pub fn ledger(object_id: &ObjectId, record: u64, hash_before: &[u8; 32]) -> Vec<
     [b"sealift/v1/ledger\0", object_id.as_bytes().as_slice(), &record.to_be_bytes(), hash_before].concat()
 }
 
+/// Context of what a gateway notes about an upload: `"sealift/v1/gateway-upload" ‖ 0x00 ‖ object id`.
+#[must_use]
+pub fn gateway_upload(object_id: &ObjectId) -> Vec<u8> {
+    [b"sealift/v1/gateway-upload\0", object_id.as_bytes().as_slice()].concat()
+}
+
+/// Context of what a gateway notes about one sealing of a part: `"sealift/v1/gateway-part" ‖ 0x00 ‖ object id ‖ part number u32`.
+#[must_use]
+pub fn gateway_part(object_id: &ObjectId, number: PartNumber) -> Vec<u8> {
+    [b"sealift/v1/gateway-part\0", object_id.as_bytes().as_slice(), &number.get().to_be_bytes()].concat()
+}
+
+/// Context of the list of parts that a gateway completes an upload with: `"sealift/v1/gateway-completion" ‖ 0x00 ‖ object id`.
+#[must_use]
+pub fn gateway_completion(object_id: &ObjectId) -> Vec<u8> {
+    [b"sealift/v1/gateway-completion\0", object_id.as_bytes().as_slice()].concat()
+}
+
 /// Context of a data key that the embedded key store wraps: `"sealift/v1/kms-local" ‖ 0x00 ‖ canonical encryption
 /// context`.
 #[must_use]
@@ -56,6 +74,9 @@ mod tests {
             ledger(&ID, 0x0102, &[b'h'; 32]),
             b"sealift/v1/ledger\x000123456789abcdef\0\0\0\0\0\0\x01\x02hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh"
         );
+        assert_eq!(gateway_upload(&ID), b"sealift/v1/gateway-upload\x000123456789abcdef");
+        assert_eq!(gateway_part(&ID, PartNumber::MAX), b"sealift/v1/gateway-part\x000123456789abcdef\0\0\x27\x10");
+        assert_eq!(gateway_completion(&ID), b"sealift/v1/gateway-completion\x000123456789abcdef");
         assert_eq!(kms_local(&EncryptionContext::default()), b"sealift/v1/kms-local\0");
         let context = EncryptionContext::new([("a".into(), "bc".into())]).unwrap();
         assert_eq!(kms_local(&context), b"sealift/v1/kms-local\0\0\0\0\x01a\0\0\0\x02bc");

@@ -12,8 +12,6 @@ pub const MAX_PART_PLAIN: u64 = 5_363_471_288;
 const VERSION_1: u8 = 1;
 const FLAG_CHECKSUMS: u8 = 1;
 
-/// Bytes of a part's row: number u32, length u64, checksum u64, salt.
-const ROW: usize = 4 + 8 + 8 + Salt::LEN;
 /// The most bytes all attributes may take, their count included.
 const MAX_ATTRIBUTES: usize = 4_096;
 
@@ -28,6 +26,34 @@ pub struct ManifestPart {
     pub crc64: u64,
     /// The salt of the one sealing of it that belongs to this object.
     pub salt: Salt,
+}
+
+impl ManifestPart {
+    /// Bytes of a part's row: number u32, length u64, checksum u64, salt.
+    pub(crate) const ROW: usize = 4 + 8 + 8 + Salt::LEN;
+
+    /// The row of the manifest that says this.
+    pub(crate) fn to_row(self) -> Vec<u8> {
+        let row: [&[u8]; 4] = [
+            &self.number.get().to_be_bytes(),
+            &self.len.to_be_bytes(),
+            &self.crc64.to_be_bytes(),
+            self.salt.as_bytes(),
+        ];
+        row.concat()
+    }
+
+    /// What a row says. Its lengths are not checked.
+    pub(crate) fn from_row(row: &[u8; Self::ROW]) -> Result<Self> {
+        let mut row = Input(row);
+        let number = PartNumber::try_from(u32::from_be_bytes(row.array()?));
+        Ok(Self {
+            number: number.map_err(|error| malformed(error.to_string()))?,
+            len: u64::from_be_bytes(row.array()?),
+            crc64: u64::from_be_bytes(row.array()?),
+            salt: Salt(row.array()?),
+        })
+    }
 }
 
 /// The parts of an object, in order. Sealed last and read first, it binds them into one whole: none can be left out,
@@ -98,10 +124,7 @@ impl Manifest {
         out.extend_from_slice(&u32_of(self.parts.len()));
         out.extend_from_slice(&self.plain_len.to_be_bytes());
         for part in &self.parts {
-            out.extend_from_slice(&part.number.get().to_be_bytes());
-            out.extend_from_slice(&part.len.to_be_bytes());
-            out.extend_from_slice(&part.crc64.to_be_bytes());
-            out.extend_from_slice(part.salt.as_bytes());
+            out.extend_from_slice(&part.to_row());
         }
         out.extend_from_slice(&u16_of(self.attributes.len()));
         for (name, value) in &self.attributes {
@@ -203,9 +226,10 @@ impl<'a> Input<'a> {
 
     fn parts(&mut self, count: u32) -> Result<Vec<ManifestPart>> {
         // The rows must be there before room is made for them.
-        let rows = usize::try_from(count).ok().and_then(|count| count.checked_mul(ROW)).ok_or_else(cut_short)?;
-        let (rows, _) = self.bytes(rows)?.as_chunks::<ROW>();
-        rows.iter().map(part).collect()
+        let rows =
+            usize::try_from(count).ok().and_then(|count| count.checked_mul(ManifestPart::ROW)).ok_or_else(cut_short)?;
+        let (rows, _) = self.bytes(rows)?.as_chunks::<{ ManifestPart::ROW }>();
+        rows.iter().map(ManifestPart::from_row).collect()
     }
 
     fn attributes(&mut self) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -224,16 +248,6 @@ impl<'a> Input<'a> {
         }
         Ok(attributes)
     }
-}
-
-fn part(row: &[u8; ROW]) -> Result<ManifestPart> {
-    let mut row = Input(row);
-    Ok(ManifestPart {
-        number: PartNumber::try_from(u32::from_be_bytes(row.array()?)).map_err(|error| malformed(error.to_string()))?,
-        len: u64::from_be_bytes(row.array()?),
-        crc64: u64::from_be_bytes(row.array()?),
-        salt: Salt(row.array()?),
-    })
 }
 
 fn cut_short() -> Error {

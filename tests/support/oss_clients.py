@@ -3,20 +3,22 @@
 Every call that the store makes is made here, with the same arguments, and its effect is checked.
 """
 
+import os
 import sys
 
 client, signature, endpoint, bucket_name, region, key_id, secret, token = sys.argv[1:]
 PART = 100 << 10
+CMK = os.environ.get("CMK", "a-cmk")
 KEY, COPY, LARGE = "dir/ä b+c", "dir/copy", "dir/large"
 BODY = bytes(range(256)) * 10
 PARTS = [b"1" * PART, b"2" * PART, b"3"]
 META = {"x-oss-meta-name": "value"}
-SSE = {"x-oss-server-side-encryption": "KMS", "x-oss-server-side-encryption-key-id": "a-cmk"}
+SSE = {"x-oss-server-side-encryption": "KMS", "x-oss-server-side-encryption-key-id": CMK}
 
 
 def told(headers):
     assert headers["x-oss-server-side-encryption"] == "KMS", dict(headers)
-    assert headers["x-oss-server-side-encryption-key-id"] == "a-cmk", dict(headers)
+    assert headers["x-oss-server-side-encryption-key-id"] == CMK, dict(headers)
 
 
 def with_oss2():
@@ -114,7 +116,7 @@ def with_v2():
     config.retry_max_attempts = 1
     client = oss.Client(config)
     at = lambda key, **more: dict(bucket=bucket_name, key=key, **more)
-    sse = dict(server_side_encryption="KMS", server_side_encryption_key_id="a-cmk")
+    sse = dict(server_side_encryption="KMS", server_side_encryption_key_id=CMK)
 
     def refused(code, call, request):
         try:
@@ -130,7 +132,7 @@ def with_v2():
     refused("FileAlreadyExists", client.put_object, oss.PutObjectRequest(**at(KEY, body=BODY, forbid_overwrite=True)))
     head = client.head_object(oss.HeadObjectRequest(**at(KEY)))
     assert head.metadata == {"name": "value"} and head.content_length == len(BODY) and head.etag == put.etag
-    assert head.server_side_encryption == "KMS" and head.server_side_encryption_key_id == "a-cmk"
+    assert head.server_side_encryption == "KMS" and head.server_side_encryption_key_id == CMK
     assert client.get_object(oss.GetObjectRequest(**at(KEY))).body.read() == BODY
     ranged = client.get_object(oss.GetObjectRequest(**at(KEY, range_header="bytes=10-19", range_behavior="standard", if_match=put.etag)))
     assert ranged.body.read() == BODY[10:20] and ranged.content_range == f"bytes 10-19/{len(BODY)}"

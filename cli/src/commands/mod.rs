@@ -10,6 +10,8 @@ mod objects;
 mod put;
 mod put_tree;
 mod rewrap;
+#[cfg(feature = "gateway")]
+mod serve;
 mod sse;
 mod stat;
 mod tree;
@@ -43,6 +45,8 @@ pub(crate) async fn run(cli: Cli) -> Result {
         Command::Uploads(command) => Box::pin(uploads::run(command, verbose)).await,
         Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::DataKey(args) => Box::pin(get::data_key(args)).await,
+        #[cfg(feature = "gateway")]
+        Command::Serve(args) => Box::pin(serve::serve(args)).await,
         Command::Kms(command) => kms::run(command),
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
         Command::Completions(args) => docs::completions(&args),

@@ -219,6 +219,17 @@ impl LocalKms {
         })
     }
 
+    /// Whether `import_token` is one for the CMK `key`, an id or an alias, and good for an import now. For programs that tell their own
+    /// clients apart a bad token from bad material; [`import_key_material`](Self::import_key_material) checks it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if it is not; otherwise those of [`describe_key`](Self::describe_key).
+    pub fn check_import_token(&self, key: &str, import_token: &[u8]) -> Result<()> {
+        let now = self.now();
+        let key = self.key(key, now)?;
+        ImportToken::open(import_token, self.store_id, &self.root_key)?.check(key.key_id, now)
+    }
+
     /// Deletes the key material of the CMK `key`, an id or an alias of origin `external`. Unless its deletion is
     /// scheduled, it is pending import then, and opens nothing until the same material is imported again.
     ///

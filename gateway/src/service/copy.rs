@@ -1,0 +1,123 @@
+//! Copying objects: onto others by writing them anew, onto themselves by as little as it takes.
+
+use std::collections::BTreeMap;
+
+use sealift::KmsService;
+use sealift::format::{Envelope, check_own_metadata};
+
+use super::attributes::{Attributes, Own, check_size};
+use super::encryption::{CustomerKey, Encrypted, Sse};
+use super::error::{Failure, Result};
+use super::facts::Facts;
+use super::incoming::Body;
+use super::names::ObjectName;
+use super::read::{Conditions, Object, ObjectInfo};
+use super::write::{Write, Written, condition};
+use super::{Inner, Service};
+
+/// What is to be copied, and how.
+#[derive(Clone, Debug)]
+pub struct CopyRequest {
+    /// The object to copy.
+    pub source: ObjectName,
+    /// The key that the source was encrypted under, if that is a customer's.
+    pub source_key: Option<CustomerKey>,
+    /// What must be true of the source.
+    pub conditions: Conditions,
+    /// What the copy has besides its bytes. `None` is what the source has.
+    pub attributes: Option<Attributes>,
+    /// How the copy is encrypted. `None` is its bucket's default; the source's encryption does not count.
+    pub sse: Option<Sse>,
+    /// Whether an object that is there stays, and this fails.
+    pub if_not_exists: bool,
+}
+
+impl Service {
+    /// Copies an object. ETag and CRC-64 stay what they are.
+    ///
+    /// Onto itself, it changes encryption and attributes: an object that stays sealed is given to its new CMK without its data being
+    /// written, and one that stays plaintext keeps its data too.
+    ///
+    /// # Errors
+    /// As those of reading the source, and of [writing](Self::put_object) the copy. Onto itself, [`Changed`](super::FailureKind::Changed)
+    /// if another wrote it meanwhile.
+    pub async fn copy_object(&self, to: &ObjectName, request: CopyRequest) -> Result<(Written, ObjectInfo)> {
+        let CopyRequest { source, source_key, conditions, attributes, sse, if_not_exists } = request;
+        let sse = self.0.encryption_of(to.bucket(), sse).await?;
+        let object = self.0.open(&source, source_key.as_ref()).await?;
+        conditions.check(object.info())?;
+        let attributes = attributes.unwrap_or_else(|| object.info().attributes.clone());
+        let info = object.info().clone();
+        if source == *to && !if_not_exists {
+            let written = match (&object.sealed, &sse) {
+                (None, None) => Some(self.0.replace_attributes(&object, to, &attributes).await?),
+                (Some(_), Some(sse)) => self.0.rewrap(&object, to, &attributes, sse).await?,
+                _ => None,
+            };
+            if let Some(written) = written {
+                return Ok((written, info));
+            }
+        }
+        let body = Body::new(Some(info.len), object.read(0..info.len));
+        let write = Write { attributes, sse, condition: condition(if_not_exists), etag: Some(info.etag.clone()) };
+        Ok((self.0.write(to, body, write).await?, info))
+    }
+}
+
+impl Inner {
+    async fn replace_attributes(&self, object: &Object, name: &ObjectName, attributes: &Attributes) -> Result<Written> {
+        let mut properties = attributes.to_properties();
+        let info = object.info();
+        match Own::Facts.of(&object.stored.properties) {
+            Some(id) => Own::Facts.set(&mut properties, id),
+            None => Facts { len: info.len, etag: info.etag.clone(), crc64: info.crc64 }.note(&mut properties),
+        }
+        check_size(self.store.as_ref(), &properties)?;
+        self.store.replace_metadata(name.path(), &properties.metadata, &object.stored.etag).await?;
+        Ok(Written { etag: info.etag.clone(), crc64: info.crc64, encrypted: None })
+    }
+
+    /// Gives a sealed object to the CMK that `sse` names, and replaces its attributes with the same write. `None` if it has no
+    /// data key that could stay: then it has to be written anew.
+    async fn rewrap(
+        &self,
+        object: &Object,
+        name: &ObjectName,
+        attributes: &Attributes,
+        sse: &Sse,
+    ) -> Result<Option<Written>> {
+        let Some(reader) = &object.sealed else { return Ok(None) };
+        let before = reader.envelope();
+        let is_customers = |envelope: &Envelope| envelope.data_keys().iter().any(|key| key.kms == KmsService::KeyFile);
+        // Whoever had a customer's key has the data key, and who takes a new one expects them not to.
+        if is_customers(before) || matches!(sse, Sse::Customer(_)) {
+            return Ok(None);
+        }
+        let recipient = self.keys.recipient(sse)?;
+        let bound_to = before.is_bound().then(|| (self.store.bucket(), name.path().as_str()));
+        let context = Envelope::kms_context(before.object_id(), before.context(), bound_to);
+        let wrapped = recipient
+            .kms
+            .wrap(&recipient.key, reader.data_key(), &context)
+            .await
+            .map_err(|error| Failure::of_wrapping(error, &recipient.key))?;
+        let same = before.data_keys().len() == 1
+            && before.data_keys().iter().all(|old| (old.kms, &old.key) == (wrapped.kms, &wrapped.key));
+        let data_keys = if same { before.data_keys().to_vec() } else { vec![wrapped] };
+        let envelope = Envelope::new(*before.object_id(), data_keys, before.context().clone(), before.is_bound())?;
+        let mut properties = attributes.to_properties();
+        check_own_metadata(&properties.metadata)?;
+        properties.metadata.extend(envelope.to_metadata());
+        if let Some(note) = Encrypted::note(sse) {
+            Own::Sse.set(&mut properties, note);
+        }
+        check_size(self.store.as_ref(), &properties)?;
+        let metadata: &BTreeMap<_, _> = &properties.metadata;
+        let stored = self.store.replace_metadata(name.path(), metadata, &object.stored.etag).await?;
+        let info = object.info();
+        let facts = Facts { len: info.len, etag: info.etag.clone(), crc64: info.crc64 };
+        self.facts.put(name.path(), &stored, &facts);
+        let encrypted = Some(Encrypted::of(&envelope, Encrypted::note(sse)));
+        Ok(Some(Written { etag: info.etag.clone(), crc64: info.crc64, encrypted }))
+    }
+}

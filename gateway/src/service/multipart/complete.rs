@@ -1,0 +1,358 @@
+//! Complete: the client's list is checked, recorded, and only then sealed into the manifest that makes the parts an object.
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use md5::{Digest as _, Md5};
+use sealift::crypto::Crc64;
+use sealift::engine::{Note, ObjectSealer};
+use sealift::store::{CompletedPart, Payload, Properties, PutCondition, PutPart};
+use sealift::{ETag, ErrorKind, PartNumber};
+use serde::{Deserialize, Serialize};
+
+use super::super::attributes::Own;
+use super::super::encryption::{CustomerKey, Encrypted};
+use super::super::error::{Failure, FailureKind, Result, invalid_part};
+use super::super::facts::Facts;
+use super::super::names::{self, ObjectName};
+use super::super::read::envelope;
+use super::super::write::{Written, attribute, condition};
+use super::super::{Inner, Service, no_json};
+use super::ATTEMPT;
+use super::parts::{COMPLETION, Entry, Place, is_completing};
+use super::state::{State, altered};
+
+/// Which parts the object is to be made of.
+#[derive(Clone, Debug)]
+pub struct CompleteRequest {
+    /// Their numbers and ETags, ascending. `None`: all that are stored.
+    pub parts: Option<Vec<(u32, String)>>,
+    /// The fewest bytes that a part other than the last has.
+    pub min_part: u64,
+    /// How the object's ETag is computed.
+    pub etag_style: ETagStyle,
+    /// Whether an object that is there stays, and this fails.
+    pub if_not_exists: bool,
+    /// The key that the upload was begun with, if that is a customer's.
+    pub customer: Option<CustomerKey>,
+}
+
+/// How the ETag of an object is made of those of its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ETagStyle {
+    /// MD5 of the parts' ETags in upper-case hexadecimal, as OSS does.
+    Oss,
+    /// MD5 of the parts' MD5s, as S3 does.
+    S3,
+}
+
+/// What a Complete was begun with.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Completion {
+    /// Number, length and ETag of each part.
+    parts: Vec<(u32, u64, String)>,
+    etag: String,
+    crc64: u64,
+}
+
+impl Service {
+    /// Makes the object of the listed parts. From the moment that the list was found good, the upload can only be completed with the
+    /// same, or aborted; repeating a Complete whose answer was lost succeeds as long as the object is there and the upload is not forgotten.
+    ///
+    /// # Errors
+    /// [`FailureKind::NoSuchUpload`], [`FailureKind::InvalidPart`], [`FailureKind::InvalidPartOrder`], [`FailureKind::EntityTooSmall`],
+    /// [`FailureKind::UploadIsCompleting`], [`FailureKind::AlreadyExists`] if so asked, those of the CMK's state, and what the store says.
+    pub async fn complete(&self, name: &ObjectName, id: &str, request: CompleteRequest) -> Result<Written> {
+        let inner = &self.0;
+        let state = inner.upload(name, id, request.customer.as_ref()).await?;
+        let begun = inner.completion(&state).await?;
+        let entries = match inner.entries(&state).await {
+            // The store has forgotten the upload: because it is complete, perhaps.
+            Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
+                let done = begun.ok_or(failure)?;
+                return inner.already_published(&state, &request, done).await;
+            }
+            entries => entries?,
+        };
+        let chosen = match &request.parts {
+            Some(listed) => choose(listed, |number| entries.get(&number).cloned())?,
+            None => entries.into_values().collect(),
+        };
+        let whole = check_sizes(&chosen, request.min_part.max(inner.least_in_the_middle(&state)))?;
+        let completion = Completion::of(&chosen, request.etag_style);
+        if begun.as_ref().is_some_and(|begun| *begun != completion) {
+            return Err(is_completing());
+        }
+        let condition = condition(request.if_not_exists);
+        let replaced = inner.properties_at(name).await?;
+        if condition == PutCondition::IfNotExists && replaced.is_some() {
+            return Err(Failure::new(FailureKind::AlreadyExists, "The object exists already."));
+        }
+        if begun.is_none() {
+            inner.record_completion(&state, &completion).await?;
+        }
+        match inner.publish(&state, &whole, &completion, condition).await {
+            Ok(()) => {}
+            Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
+                return inner.already_published(&state, &request, completion).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+        inner.forget_replaced(&state, replaced).await;
+        inner.finish(&state, completion).await
+    }
+}
+
+impl Inner {
+    /// The fewest bytes that a plaintext part other than the last must have for the store. Sealed ones that are too small are staged.
+    fn least_in_the_middle(&self, state: &State) -> u64 {
+        if state.sealer.is_none() { self.store.limits().min_part } else { 0 }
+    }
+
+    /// Makes the object of parts that a body of unknown length was cut into, with the ETag of the whole.
+    pub(in super::super) async fn complete_whole(
+        &self,
+        state: &State,
+        etag: String,
+        condition: PutCondition,
+    ) -> Result<Written> {
+        let parts: Vec<_> = self.entries(state).await?.into_values().collect();
+        let completion = Completion { etag, ..Completion::of(&parts, ETagStyle::S3) };
+        let replaced = self.properties_at(&state.name).await?;
+        self.record_completion(state, &completion).await?;
+        self.publish(state, &parts, &completion, condition).await?;
+        self.forget_replaced(state, replaced).await;
+        self.finish(state, completion).await
+    }
+
+    async fn publish(
+        &self,
+        state: &State,
+        parts: &[Entry],
+        completion: &Completion,
+        condition: PutCondition,
+    ) -> Result<()> {
+        match &state.sealer {
+            Some(sealer) => self.publish_sealed(state, sealer, parts, completion, condition).await,
+            None => self.publish_plain(state, parts, completion, condition).await,
+        }
+    }
+
+    /// Removes what was noted beside an object that is not there any more.
+    async fn forget_replaced(&self, state: &State, replaced: Option<Properties>) {
+        let is_own = |properties: &&Properties| Own::Facts.of(properties) == Some(state.id.as_str());
+        self.forget_facts(replaced.as_ref().filter(|properties| !is_own(properties))).await;
+    }
+
+    /// Puts the trailer behind the parts, and publishes them.
+    async fn publish_sealed(
+        &self,
+        state: &State,
+        sealer: &ObjectSealer,
+        parts: &[Entry],
+        completion: &Completion,
+        condition: PutCondition,
+    ) -> Result<()> {
+        let (last, before) = match parts.split_last() {
+            Some((last, before)) => (Some(last), before),
+            None => (None, parts),
+        };
+        let mut list = Vec::with_capacity(parts.len() + 1);
+        for part in before {
+            match &part.note.at {
+                Place::Part(etag) => list.push(CompletedPart { number: part.number, etag: etag.clone() }),
+                // Too small for the store, or the highest number there is and not the last.
+                Place::Staged(_) | Place::Nothing => return Err(too_small()),
+            }
+        }
+        let records: Vec<_> = parts.iter().filter_map(|part| part.record).collect();
+        let trailer = sealer.seal_trailer(&records, attribute(&completion.etag))?;
+        let (number, payload) = match last {
+            None => (PartNumber::MIN, Payload::held(vec![trailer])),
+            Some(Entry { number, note, .. }) => match &note.at {
+                Place::Staged(name) => (*number, self.staged(state, name, trailer).await?),
+                Place::Part(etag) => {
+                    list.push(CompletedPart { number: *number, etag: etag.clone() });
+                    let next = number.next().ok_or_else(|| altered(&state.id))?;
+                    (next, Payload::held(vec![trailer]))
+                }
+                Place::Nothing => return Err(altered(&state.id)),
+            },
+        };
+        let part = PutPart { number, attempt: ATTEMPT, offset: None, payload };
+        let etag = self.store.put_part(&state.upload(), part).await.map_err(Failure::of_upload)?;
+        list.push(CompletedPart { number, etag });
+        self.store.complete(&state.upload(), &list, condition).await.map_err(Failure::of_upload)?;
+        Ok(())
+    }
+
+    /// A sealed part that waited, followed by the trailer.
+    async fn staged(&self, state: &State, name: &str, trailer: Bytes) -> Result<Payload> {
+        let path = names::of_upload(state.name.bucket(), &state.id, name)?;
+        let got = self.store.get(&path, None, None).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => invalid_part(),
+            _ => error.into(),
+        })?;
+        let len = got.info.len.saturating_add(trailer.len() as u64);
+        Ok(Payload::produced(len, got.body.chain(stream::iter([Ok(trailer)]))))
+    }
+
+    async fn publish_plain(
+        &self,
+        state: &State,
+        parts: &[Entry],
+        completion: &Completion,
+        condition: PutCondition,
+    ) -> Result<()> {
+        self.keep_facts(&state.id, &completion.facts()).await?;
+        let upload = state.upload();
+        let mut list = Vec::with_capacity(parts.len());
+        for part in parts {
+            let Place::Part(etag) = &part.note.at else { return Err(altered(&state.id)) };
+            list.push(CompletedPart { number: part.number, etag: etag.clone() });
+        }
+        if list.is_empty() {
+            // Stores want at least one part, which may be empty if it is the last.
+            let payload = Payload::held(Vec::new());
+            let part = PutPart { number: PartNumber::MIN, attempt: ATTEMPT, offset: None, payload };
+            let etag: ETag = self.store.put_part(&upload, part).await.map_err(Failure::of_upload)?;
+            list.push(CompletedPart { number: PartNumber::MIN, etag });
+        }
+        self.store.complete(&upload, &list, condition).await.map_err(Failure::of_upload)?;
+        Ok(())
+    }
+
+    /// Answers a Complete that was done before and whose answer was lost.
+    async fn already_published(&self, state: &State, request: &CompleteRequest, done: Completion) -> Result<Written> {
+        if let Some(listed) = &request.parts {
+            let same = listed.len() == done.parts.len()
+                && listed
+                    .iter()
+                    .zip(&done.parts)
+                    .all(|((number, etag), (done, _, md5))| number == done && bare(etag).eq_ignore_ascii_case(md5));
+            if !same {
+                return Err(is_completing());
+            }
+        }
+        let gone = super::super::error::no_such_upload;
+        let stored = self.store.head(state.name.path()).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => gone(),
+            _ => error.into(),
+        })?;
+        let is_this = match &state.sealer {
+            Some(sealer) => envelope(&stored)?.is_some_and(|found| found.object_id() == sealer.envelope().object_id()),
+            None => Own::Facts.of(&stored.properties) == Some(state.id.as_str()),
+        };
+        if !is_this {
+            return Err(gone());
+        }
+        self.finish(state, done).await
+    }
+
+    /// Forgets an upload whose object is there.
+    async fn finish(&self, state: &State, completion: Completion) -> Result<Written> {
+        if let Err(failure) = self.remove_state(state.name.bucket(), &state.id).await {
+            // The object is published. What is left is listed as an upload, and an abort removes it.
+            tracing::warn!(%failure, upload = state.id, "what was kept of an upload that is complete could not be removed");
+        }
+        let encrypted: Option<Encrypted> = state.encrypted.clone();
+        Ok(Written { etag: completion.etag, crc64: Some(completion.crc64), encrypted })
+    }
+
+    async fn completion(&self, state: &State) -> Result<Option<Completion>> {
+        let Some(bytes) = self.read_completion(state).await? else { return Ok(None) };
+        let json = match &state.sealer {
+            Some(sealer) => sealer.open_note(Note::Completion, &bytes)?,
+            None => bytes,
+        };
+        Ok(Some(serde_json::from_slice(&json).map_err(|_| altered(&state.id))?))
+    }
+
+    async fn record_completion(&self, state: &State, completion: &Completion) -> Result<()> {
+        let json = serde_json::to_vec(completion).map_err(no_json)?;
+        let bytes = match &state.sealer {
+            Some(sealer) => sealer.seal_note(Note::Completion, &json)?,
+            None => json,
+        };
+        let path = names::of_upload(state.name.bucket(), &state.id, COMPLETION)?;
+        // Of two that complete it at the same time, one comes first.
+        self.write_small(&path, bytes, PutCondition::IfNotExists).await.map_err(|failure| match failure.kind() {
+            FailureKind::AlreadyExists => is_completing(),
+            _ => failure,
+        })
+    }
+}
+
+impl Completion {
+    fn of(parts: &[Entry], style: ETagStyle) -> Self {
+        let mut md5 = Md5::new();
+        for part in parts {
+            match style {
+                ETagStyle::Oss => md5.update(part.note.md5.to_uppercase()),
+                ETagStyle::S3 => md5.update(unhex(&part.note.md5)),
+            }
+        }
+        let crc64 = parts.iter().fold(0, |crc, part| Crc64::combine(crc, part.note.crc64, part.note.len));
+        Self {
+            parts: parts.iter().map(|part| (part.number.get(), part.note.len, part.note.md5.clone())).collect(),
+            etag: format!("{}-{}", super::super::incoming::hex(&md5.finalize()), parts.len()),
+            crc64,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let len = self.parts.iter().fold(0_u64, |sum, (_, len, _)| sum.saturating_add(*len));
+        Facts { len, etag: self.etag.clone(), crc64: Some(self.crc64) }
+    }
+}
+
+/// The listed parts, each with the ETag it is listed with.
+fn choose(listed: &[(u32, String)], entry: impl Fn(PartNumber) -> Option<Entry>) -> Result<Vec<Entry>> {
+    if listed.is_empty() {
+        return Err(Failure::new(FailureKind::InvalidArgument, "You must specify at least one part."));
+    }
+    if !listed.is_sorted_by(|a, b| a.0 < b.0) {
+        let message = "The list of parts was not in ascending order.";
+        return Err(Failure::new(FailureKind::InvalidPartOrder, message));
+    }
+    let one = |(number, etag): &(u32, String)| {
+        let entry = entry(super::number(*number)?).ok_or_else(invalid_part)?;
+        match bare(etag).eq_ignore_ascii_case(&entry.note.md5) {
+            true => Ok(entry),
+            false => Err(invalid_part()),
+        }
+    };
+    listed.iter().map(one).collect()
+}
+
+/// The parts that have bytes, if all but the last have enough, and can stand before others in the store.
+fn check_sizes(chosen: &[Entry], min_part: u64) -> Result<Vec<Entry>> {
+    let (_, before) = chosen
+        .split_last()
+        .ok_or_else(|| Failure::new(FailureKind::InvalidArgument, "You must specify at least one part."))?;
+    if before.iter().any(|part| part.note.len < min_part) {
+        return Err(too_small());
+    }
+    let whole: Vec<_> = chosen.iter().filter(|part| part.note.len > 0).cloned().collect();
+    let is_staged = |part: &Entry| matches!(part.note.at, Place::Staged(_));
+    if whole.split_last().is_some_and(|(_, before)| before.iter().any(is_staged)) {
+        return Err(too_small());
+    }
+    Ok(whole)
+}
+
+fn too_small() -> Failure {
+    let message =
+        "Your proposed upload is smaller than the minimum allowed size: a part other than the last is too small.";
+    Failure::new(FailureKind::EntityTooSmall, message)
+}
+
+/// An ETag without the quotes that it may be written with.
+fn bare(etag: &str) -> &str {
+    etag.trim().trim_matches('"')
+}
+
+/// The bytes that hexadecimal digits of our own write.
+fn unhex(digits: &str) -> Vec<u8> {
+    let digits = digits.as_bytes().chunks(2);
+    digits.filter_map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}

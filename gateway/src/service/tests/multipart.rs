@@ -1,0 +1,299 @@
+//! Multipart uploads: in any order, by any gateway, with parts that cannot stand in the middle, and nothing changed after the commit.
+
+use super::faults::FaultyStore;
+use super::*;
+
+const PART: usize = 100 << 10;
+
+async fn begin(world: &World, sse: Option<Sse>) -> String {
+    let request = InitiateRequest { sse, ..InitiateRequest::default() };
+    world.service.initiate(&object("a"), request).await.unwrap().id
+}
+
+async fn upload(service: &Service, id: &str, number: u32, bytes: &[u8]) -> Result<PartInfo> {
+    let request = PartRequest { number, customer: None };
+    service.upload_part(&object("a"), id, request, body(bytes)).await
+}
+
+async fn complete(service: &Service, id: &str, parts: &[PartInfo]) -> Result<Written> {
+    let parts = parts.iter().map(|part| (part.number, format!("\"{}\"", part.etag.to_uppercase()))).collect();
+    service.complete(&object("a"), id, request(Some(parts))).await
+}
+
+fn request(parts: Option<Vec<(u32, String)>>) -> CompleteRequest {
+    CompleteRequest { parts, min_part: PART as u64, etag_style: ETagStyle::Oss, if_not_exists: false, customer: None }
+}
+
+#[tokio::test]
+async fn parts_in_any_order_by_any_gateway_become_the_object() {
+    for sse in [None, aes256()] {
+        let world = World::new().await;
+        let id = begin(&world, sse.clone()).await;
+        assert_eq!(id.starts_with('E'), sse.is_some());
+        let parts: Vec<_> =
+            [PART, PART + 1, 3 << 20, 7].iter().enumerate().map(|(n, len)| bytes(*len, n as u64)).collect();
+        let numbers = [2, 3, 500, 10_000];
+        let mut stored = Vec::new();
+        for n in [3, 0, 2, 1, 0] {
+            // A gateway that knows nothing, each time; part 2 twice.
+            let part = upload(&world.another(), &id, numbers[n], &parts[n]).await.unwrap();
+            assert_eq!((part.len, part.crc64), (parts[n].len() as u64, sealift::crypto::crc64(&parts[n])));
+            stored.retain(|other: &PartInfo| other.number != part.number);
+            stored.push(part);
+        }
+        stored.sort_by_key(|part| part.number);
+        let listed = world.another().list_parts(&object("a"), &id, 2, 2, None).await.unwrap();
+        assert_eq!(listed.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [3, 500]);
+        assert_eq!(listed.next, Some(500));
+        for (key, bytes) in stored_everywhere(&world).await {
+            for part in &parts {
+                let found = sse.is_some() && bytes.windows(7).any(|window| window == &part[..7]);
+                assert!(!found, "plaintext lies in {key}");
+            }
+        }
+        let uploads = UploadsRequest { prefix: String::new(), after: Default::default(), max: 10 };
+        let uploads = world.service.list_uploads(&bucket(), &uploads).await.unwrap().uploads;
+        assert_eq!(uploads.iter().map(|u| (u.key.as_str(), u.id.as_str())).collect::<Vec<_>>(), [("a", id.as_str())]);
+        assert_eq!(kind(world.service.delete_bucket(&bucket()).await), FailureKind::BucketNotEmpty);
+
+        let written = complete(&world.another(), &id, &stored).await.unwrap();
+        let whole = parts.concat();
+        assert!(written.etag.ends_with("-4") && written.crc64 == Some(sealift::crypto::crc64(&whole)));
+        assert_eq!(world.read("a").await.unwrap(), whole);
+        let info = world.another().head_object(&object("a"), None).await.unwrap();
+        assert_eq!((info.len, &info.etag, info.crc64), (whole.len() as u64, &written.etag, written.crc64));
+        let opened = world.service.open_object(&object("a"), None).await.unwrap();
+        let edge = PART as u64;
+        assert_eq!(read(&opened, edge - 3..edge + 3).await.unwrap(), &whole[PART - 3..PART + 3]);
+        assert!(world.keys("_gateway/uploads/").await.is_empty());
+        assert_eq!(kind(upload(&world.service, &id, 1, b"late").await), FailureKind::NoSuchUpload);
+    }
+}
+
+async fn stored_everywhere(world: &World) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for key in world.keys("").await {
+        let got = world.store.get(&key.parse().unwrap(), None, None).await.unwrap();
+        all.push((key, got.body.try_collect::<Vec<Bytes>>().await.unwrap().concat()));
+    }
+    all
+}
+
+#[tokio::test]
+async fn parts_too_small_for_the_store_wait_for_the_end() {
+    let world = World::over(Arc::new(MemoryStore::with_limits(limits(1 << 20)))).await;
+    let id = begin(&world, aes256()).await;
+    let (large, small) = (bytes(2 << 20, 1), bytes(PART, 2));
+    let first = upload(&world.service, &id, 1, &large).await.unwrap();
+    let second = upload(&world.service, &id, 2, &small).await.unwrap();
+    let third = upload(&world.service, &id, 3, &small).await.unwrap();
+    assert_eq!(world.keys("_gateway/uploads/").await.iter().filter(|key| key.contains(".staged-")).count(), 2);
+    let all = [first.clone(), second.clone(), third];
+    assert_eq!(kind(complete(&world.service, &id, &all).await), FailureKind::EntityTooSmall);
+    // Nothing was committed to: another list is fine.
+    complete(&world.another(), &id, &[first, second]).await.unwrap();
+    assert_eq!(world.read("a").await.unwrap(), [&large[..], &small].concat());
+    assert!(world.keys("_gateway/uploads/").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_list_that_is_wrong_is_refused_and_changes_nothing() {
+    let world = World::new().await;
+    let id = begin(&world, aes256()).await;
+    let first = upload(&world.service, &id, 1, &bytes(PART, 1)).await.unwrap();
+    let tiny = upload(&world.service, &id, 2, b"tiny").await.unwrap();
+    let last = upload(&world.service, &id, 3, b"last").await.unwrap();
+    let wrong = PartInfo { etag: tiny.etag.clone(), ..first.clone() };
+    let missing = PartInfo { number: 4, ..last.clone() };
+    for (list, expected) in [
+        (vec![tiny.clone(), last.clone()], FailureKind::EntityTooSmall),
+        (vec![last.clone(), first.clone()], FailureKind::InvalidPartOrder),
+        (vec![first.clone(), first.clone()], FailureKind::InvalidPartOrder),
+        (vec![wrong], FailureKind::InvalidPart),
+        (vec![first.clone(), missing], FailureKind::InvalidPart),
+        (vec![], FailureKind::InvalidArgument),
+    ] {
+        assert_eq!(kind(complete(&world.service, &id, &list).await), expected);
+    }
+    for number in [0, 10_001] {
+        assert_eq!(kind(upload(&world.service, &id, number, b"x").await), FailureKind::InvalidArgument);
+    }
+    assert_eq!(kind(world.read("a").await), FailureKind::NoSuchKey);
+    complete(&world.service, &id, &[first, last]).await.unwrap();
+    assert_eq!(world.read("a").await.unwrap(), [&bytes(PART, 1)[..], b"last"].concat());
+}
+
+#[tokio::test]
+async fn from_the_commit_on_only_the_same_complete_or_abort_is_possible() {
+    for sse in [None, aes256()] {
+        let store = Arc::new(FaultyStore::new(limits(1)));
+        let world = World::over(store.clone()).await;
+        let id = begin(&world, sse).await;
+        let one = upload(&world.service, &id, 1, &bytes(PART, 1)).await.unwrap();
+        let two = upload(&world.service, &id, 2, b"two").await.unwrap();
+        // The list is recorded, and then the store fails.
+        store.fail_next("complete");
+        assert_eq!(kind(complete(&world.service, &id, &[one.clone(), two.clone()]).await), FailureKind::Unavailable);
+        assert_eq!(kind(world.read("a").await), FailureKind::NoSuchKey);
+        let gateway = world.another();
+        assert_eq!(kind(upload(&gateway, &id, 3, b"three").await), FailureKind::UploadIsCompleting);
+        assert_eq!(kind(complete(&gateway, &id, &[one.clone()]).await), FailureKind::UploadIsCompleting);
+        // It is done, and the answer is lost.
+        store.lose_next("complete");
+        assert_eq!(kind(complete(&gateway, &id, &[one.clone(), two.clone()]).await), FailureKind::Unavailable);
+        let written = complete(&gateway, &id, &[one, two]).await.unwrap();
+        assert!(written.etag.ends_with("-2"));
+        assert_eq!(world.read("a").await.unwrap(), [&bytes(PART, 1)[..], b"two"].concat());
+        assert!(world.keys("_gateway/uploads/").await.is_empty());
+
+        let id = begin(&world, aes256()).await;
+        let one = upload(&world.service, &id, 1, b"1").await.unwrap();
+        store.fail_next("complete");
+        assert_eq!(kind(complete(&world.service, &id, &[one]).await), FailureKind::Unavailable);
+        world.another().abort(&object("a"), &id).await.unwrap();
+        assert!(world.keys("_gateway/uploads/").await.is_empty());
+        assert_eq!(kind(world.service.abort(&object("a"), &id).await), FailureKind::NoSuchUpload);
+    }
+}
+
+#[tokio::test]
+async fn empty_parts_and_objects_of_nothing_else() {
+    for sse in [None, aes256()] {
+        let world = World::new().await;
+        let id = begin(&world, sse.clone()).await;
+        let empty = upload(&world.service, &id, 1, b"").await.unwrap();
+        complete(&world.service, &id, &[empty]).await.unwrap();
+        assert_eq!(world.read("a").await.unwrap(), b"");
+        let id = begin(&world, sse).await;
+        let one = upload(&world.service, &id, 1, &bytes(PART, 1)).await.unwrap();
+        let empty = upload(&world.service, &id, 2, b"").await.unwrap();
+        let written = complete(&world.service, &id, &[one, empty]).await.unwrap();
+        assert!(written.etag.ends_with("-2"));
+        assert_eq!(world.read("a").await.unwrap(), bytes(PART, 1));
+    }
+}
+
+#[tokio::test]
+async fn parts_are_copied_from_objects() {
+    let world = World::new().await;
+    let source = bytes(300_000, 5);
+    let put = PutRequest { sse: aes256(), ..PutRequest::default() };
+    world.service.put_object(&object("source"), body(&source), put).await.unwrap();
+    let id = begin(&world, aes256()).await;
+    let from = |range: Option<&str>| PartSource {
+        object: object("source"),
+        range: range.map(|range| range.parse().unwrap()),
+        key: None,
+        conditions: Conditions::default(),
+    };
+    let part = |number| PartRequest { number, customer: None };
+    let copy = async |number, range| world.service.upload_part_copy(&object("a"), &id, part(number), from(range)).await;
+    let one = copy(1, None).await.unwrap().0;
+    let two = copy(2, Some("5-14")).await.unwrap().0;
+    assert_eq!(kind(copy(3, Some("300000-")).await), FailureKind::InvalidRange);
+    complete(&world.service, &id, &[one, two]).await.unwrap();
+    assert_eq!(world.read("a").await.unwrap(), [&source[..], &source[5..15]].concat());
+}
+
+#[tokio::test]
+async fn state_that_was_altered_in_the_store_is_refused() {
+    let world = World::new().await;
+    let id = begin(&world, aes256()).await;
+    let one = upload(&world.service, &id, 1, b"one").await.unwrap();
+    for key in world.keys("_gateway/uploads/").await {
+        let path: ObjectKey = key.parse().unwrap();
+        let got = world.store.get(&path, None, None).await.unwrap();
+        let good = got.body.try_collect::<Vec<Bytes>>().await.unwrap().concat();
+        let put = async |bytes: Vec<u8>| {
+            let payload = sealift::store::Payload::held(vec![bytes.into()]);
+            let none = sealift::store::PutCondition::None;
+            world.store.put_object(&path, payload, &Properties::default(), none).await.unwrap();
+        };
+        let mut bad = good.clone();
+        let at = if key.ends_with(".upload") { good.len() - 10 } else { 80 };
+        bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
+        put(bad).await;
+        assert_eq!(kind(complete(&world.another(), &id, &[one.clone()]).await), FailureKind::Damaged, "{key}");
+        put(good).await;
+    }
+    // Nor can an encrypted upload be turned into one of plaintext, or another's state be put in its place.
+    let other = begin(&world, aes256()).await;
+    let path = |id: &str| names::of_upload(&bucket(), id, "upload").unwrap();
+    world.store.copy(&path(&other), &path(&id), sealift::store::PutCondition::None).await.unwrap();
+    assert_eq!(kind(upload(&world.another(), &id, 2, b"two").await), FailureKind::Damaged);
+}
+
+/// Any order of parts, repeated and replaced, on a store that fails and loses answers; then Complete until it is answered. What was
+/// acknowledged last is what is read, and until then there is nothing.
+#[tokio::test]
+async fn whatever_the_store_does_the_object_is_what_was_acknowledged() {
+    let rounds = if std::env::var_os("SEALIFT_SOAK").is_some() { 3000 } else { 60 };
+    for seed in 0..rounds {
+        let store = Arc::new(FaultyStore::new(limits(if seed % 3 == 0 { 50_000 } else { 1 })));
+        let world = World::over(store.clone()).await;
+        let id = begin(&world, if seed % 4 == 1 { None } else { aes256() }).await;
+        let mut random = bytes(4096, seed).into_iter();
+        let mut next = || random.next().expect("enough");
+        store.fail_at_random(seed);
+        let mut acknowledged = std::collections::BTreeMap::new();
+        for step in 0..12 {
+            let number = 1 + u32::from(next() % 5);
+            let content = bytes(if next() % 4 == 0 { 30_000 } else { PART }, seed * 100 + step);
+            let gateway = if next() % 2 == 0 { world.another() } else { world.service.clone() };
+            match upload(&gateway, &id, number, &content).await {
+                Ok(part) => {
+                    acknowledged.insert(number, Some((part, content)));
+                }
+                // It may be stored or not: the client does not know, and does not list it.
+                Err(_) => {
+                    acknowledged.insert(number, None);
+                }
+            }
+        }
+        store.quiet();
+        // What failed is sent again, as a client does.
+        for (number, part) in &mut acknowledged {
+            if part.is_none() {
+                let content = bytes(PART, seed * 100 + 50 + u64::from(*number));
+                *part = Some((upload(&world.service, &id, *number, &content).await.unwrap(), content));
+            }
+        }
+        let acknowledged: Vec<_> = acknowledged.into_values().flatten().collect();
+        let list: Vec<_> = acknowledged.iter().map(|(part, _)| part.clone()).collect();
+        let expected: Vec<u8> = acknowledged.iter().flat_map(|(_, content)| content.clone()).collect();
+        assert_eq!(kind(world.read("a").await), FailureKind::NoSuchKey, "seed {seed}");
+        store.fail_at_random(seed + 1_000_000);
+        let mut done = None;
+        for attempt in 0..40 {
+            if attempt == 30 {
+                store.quiet();
+            }
+            match complete(&world.another(), &id, &list).await {
+                Ok(written) => {
+                    done = Some(written);
+                    break;
+                }
+                Err(failure) if failure.kind() == FailureKind::EntityTooSmall => {
+                    assert!(list.iter().rev().skip(1).any(|part| part.len < PART as u64), "seed {seed}");
+                    break;
+                }
+                Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
+                    // An earlier one was done, and forgotten behind an answer that was lost.
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        store.quiet();
+        let too_small = list.iter().rev().skip(1).any(|part| part.len < PART as u64);
+        match world.read("a").await {
+            Ok(read) => assert!(read == expected && !too_small, "seed {seed}"),
+            Err(failure) => {
+                assert!(
+                    failure.kind() == FailureKind::NoSuchKey && too_small && done.is_none(),
+                    "seed {seed}: {failure:?}"
+                );
+            }
+        }
+    }
+}
