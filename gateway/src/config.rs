@@ -28,7 +28,7 @@ pub struct Config {
     pub kms_key: Option<String>,
     /// Address and port to listen on; port 0 is any that is free.
     pub listen: String,
-    /// The region that this gateway says it is in, and takes signatures and CMKs of.
+    /// The region that this gateway says it is in. CMKs of another are refused.
     pub region: String,
     /// Domains below which a bucket may be part of the host name, such as `oss.example.com` for `BUCKET.oss.example.com`.
     pub domains: Vec<String>,

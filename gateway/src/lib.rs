@@ -23,6 +23,7 @@ pub mod service;
 
 mod kms;
 mod oss;
+mod s3;
 mod server;
 
 use std::sync::Arc;

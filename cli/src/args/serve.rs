@@ -36,7 +36,7 @@ pub(crate) struct Serve {
     /// Address and port to listen on; port 0 is any that is free [default: 127.0.0.1:8333]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// The region it says it is in; signatures and CMKs of another are refused [default: local]
+    /// The region it says it is in; CMKs of another are refused [default: local]
     #[arg(long, value_name = "NAME")]
     pub(crate) region: Option<String>,
     /// Seal for this key where neither request nor bucket names one [default: alias/default of the local key store]

@@ -123,9 +123,8 @@ fn keys_of(config: &Config) -> Result<Keys> {
         return Ok(Keys { kms, default_key: key.key.to_owned(), local: Some(local) });
     }
     let recipients = keys::recipients_named(&[named.to_owned()], &[], &home)?;
-    let recipient = recipients.into_iter().next().ok_or_else(|| {
-        Failure::new(ErrorKind::Internal, "a named key is a recipient")
-    })?;
+    let recipient =
+        recipients.into_iter().next().ok_or_else(|| Failure::new(ErrorKind::Internal, "a named key is a recipient"))?;
     Ok(Keys { kms: recipient.kms, default_key: recipient.key, local: None })
 }
 
@@ -181,7 +180,7 @@ impl Demo {
              With the AWS command line, in another terminal:\n  \
              export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret} AWS_REGION=local AWS_ENDPOINT_URL={url}\n  \
              aws s3 mb s3://bucket\n  \
-             aws s3 cp FILE s3://bucket/object\n\n\
+             aws s3 cp --sse aws:kms FILE s3://bucket/object\n\n\
              What reaches the store is sealed. The program opens it, too:\n  \
              SEALIFT_HOME={0} sealift cat {1}/bucket/object\n\n\
              Ctrl-C ends it.",

@@ -17,6 +17,8 @@ const COMMANDS: &[&[&str]] = &[
     &["uploads", "resume"],
     &["uploads", "abort"],
     &["data-key"],
+    #[cfg(feature = "gateway")]
+    &["serve"],
     &["kms", "create-key"],
     &["kms", "describe-key"],
     &["kms", "list-keys"],
@@ -136,6 +138,8 @@ fn documents_name_commands_that_exist() {
         include_str!("../../../docs/byok.md"),
         include_str!("../../../docs/keys.md"),
         include_str!("../../../docs/rotation.md"),
+        #[cfg(feature = "gateway")]
+        include_str!("../../../docs/gateway.md"),
     ] {
         for rest in text.split("sealift ").skip(1) {
             let words = |c: char| !(c.is_ascii_lowercase() || c == '-' || c == ' ');

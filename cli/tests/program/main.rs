@@ -31,6 +31,8 @@ mod s3;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/s3_server.rs"]
 mod s3_server;
+#[cfg(feature = "gateway")]
+mod serve;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/server.rs"]
 mod server;

@@ -29,6 +29,7 @@ use crate::access::AccessKeys;
 use crate::config::Limits;
 use crate::kms::KmsEndpoint;
 use crate::oss::Oss;
+use crate::s3::S3Dialect;
 use crate::service::Service;
 use crate::{Back, Config};
 use dialect::Protocol;
@@ -126,10 +127,9 @@ impl Gateway {
             tokio::spawn(async move {
                 server.metrics.connections.inc();
                 let metrics = Arc::clone(&server.metrics);
-                let io = PacedIo::new(stream, server.slowest(), server.limits.header_timeout());
                 match tls {
-                    None => server.connection(io, watcher).await,
-                    Some(tls) => match tokio::time::timeout(server.limits.header_timeout(), tls.accept(io)).await {
+                    None => server.connection(stream, watcher).await,
+                    Some(tls) => match tokio::time::timeout(server.limits.header_timeout(), tls.accept(stream)).await {
                         Ok(Ok(stream)) => server.connection(stream, watcher).await,
                         Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -155,8 +155,9 @@ impl Dialects {
             Box::new(endpoint) as Box<dyn Dialect>
         });
         let service = Service::new(back, &config.region)?;
-        let oss: Box<dyn Dialect> = Box::new(Oss::new(service, Arc::clone(keys), config.domains.clone()));
-        Ok(Self { kms, oss: Some(oss), s3: None })
+        let oss: Box<dyn Dialect> = Box::new(Oss::new(service.clone(), Arc::clone(keys), config.domains.clone()));
+        let s3: Box<dyn Dialect> = Box::new(S3Dialect::new(service, Arc::clone(keys), &config.domains)?);
+        Ok(Self { kms, oss: Some(oss), s3: Some(s3) })
     }
 
     fn of(&self, protocol: Protocol) -> Option<&dyn Dialect> {
@@ -176,9 +177,10 @@ impl Server {
 
     async fn connection(
         self: Arc<Self>,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
+        let io = PacedIo::new(stream, self.slowest(), self.limits.header_timeout());
         let limits = self.limits.clone();
         let mut builder = auto::Builder::new(TokioExecutor::new());
         // Less than 8 KiB is nothing that HTTP libraries expect.

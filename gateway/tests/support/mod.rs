@@ -73,9 +73,14 @@ impl Running {
         self.dir.path().join(name)
     }
 
+    /// Tells it to stop.
+    pub(crate) fn ask_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Tells it to stop, and waits until it has.
     pub(crate) fn stop(&mut self) -> sealift::Result<()> {
-        drop(self.stop.take());
+        self.ask_to_stop();
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("the gateway does not panic"))
     }
 

@@ -1,0 +1,143 @@
+//! `serve`: started, asked, stopped; and killed while clients write.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::support::{Run, Sandbox, python, signal};
+
+/// A gateway that is listening.
+struct Server {
+    child: Child,
+    address: String,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Server {
+    fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
+        let mut command = sandbox.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        command.env("SEALIFT_ACCESS_KEY_ID", "me").env("SEALIFT_ACCESS_KEY_SECRET", "s3cr3t");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let Some(address) = line.strip_prefix("listening on http://") else {
+            let run = Run::of_child(child);
+            panic!("{line:?}: {}", run.stderr());
+        };
+        // What nobody reads must not fill the pipe.
+        let mut err = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
+        Self { child, address: address.trim().to_owned(), out }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn stop(mut self) -> (Option<i32>, String) {
+        signal(&self.child, Signal::TERM);
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn client(script: &str, server: &Server, args: &[&str]) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/tests/support/").to_owned() + script;
+    let mut command = Command::new(python());
+    command.arg(script).args([&format!("http://{}", server.address), "me", "s3cr3t"]).args(args);
+    command.env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+#[test]
+fn it_listens_answers_and_stops() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(&sandbox, &["--store", "sealed"]);
+    assert!(server.get("/health").starts_with("HTTP/1.1 200"));
+    assert!(server.get("/bucket").contains("AccessDenied"));
+    let keys = sandbox.run(&["kms", "list-keys", "--json"]).expect(0).json();
+    assert_eq!(keys.as_array().map(Vec::len), Some(1), "the key store is the one of `sealift kms`");
+    assert_eq!(server.stop(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_demo_needs_nothing_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["serve", "--demo", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Ctrl-C") {
+        assert!(out.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(said.starts_with("listening on http://127.0.0.1:") && said.contains("access key secret  "), "{said}");
+    let dir = said.split_whitespace().find_map(|word| word.strip_prefix("SEALIFT_HOME=")).unwrap();
+    assert!(std::path::Path::new(dir).join("kms/root.key").exists(), "{said}");
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!std::path::Path::new(dir).exists() && !sandbox.exists("home"));
+}
+
+#[test]
+fn what_it_cannot_do_it_says_before_it_listens() {
+    let sandbox = Sandbox::new();
+    let serve = |args: &[&str]| {
+        let mut command = sandbox.command(&[&["serve"], args].concat());
+        command.env_remove("SEALIFT_ACCESS_KEY_ID").env_remove("SEALIFT_ACCESS_KEY_SECRET");
+        Run::of(&mut command)
+    };
+    serve(&["--store", "sealed"]).expect_error(2, "SEALIFT_ACCESS_KEY_ID");
+    sandbox.write("config.toml", b"listen = '127.0.0.1:0'\nspeed = 'fast'\n");
+    serve(&["--store", "sealed", "--config", "config.toml"]).expect_error(2, "line 2");
+    sandbox.write("config.toml", b"listen = '127.0.0.1:0'\n[anonymous]\nopen = ['read']\n");
+    serve(&["--config", "config.toml"]).expect_error(2, "--store");
+    serve(&["--config", "config.toml", "--store", "discard:"]).expect_error(2, "discard:");
+    serve(&["--config", "config.toml", "--store", "sealed", "--kms-key", "alias/none"]).expect_error(5, "alias/none");
+    serve(&["--config", "config.toml", "--store", "sealed", "--listen", "nonsense"]).expect_error(7, "nonsense");
+    let tls = ["--config", "config.toml", "--store", "sealed", "--tls-certificate", "none", "--tls-key", "none"];
+    serve(&tls).expect_error(2, "none");
+}
+
+/// Whatever was acknowledged before the gateway was killed is whole, and nothing else is there in part.
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let sandbox = Sandbox::new();
+    let soak = std::env::var_os("SEALIFT_SOAK").is_some();
+    let (threads, enough) = if soak { ("64", "20000") } else { ("64", "300") };
+    let notes = sandbox.path("notes");
+    let notes = notes.to_str().unwrap();
+    let mut server = Server::start(&sandbox, &["--store", "sealed"]);
+    let mut load =
+        client("load.py", &server, &["write", notes, threads, enough]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(load.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "enough\n", "it was over before the gateway was killed");
+    server.kill();
+    Run::of_child(load).expect(0);
+    let server = Server::start(&sandbox, &["--store", "sealed"]);
+    let checked = Run::of(&mut client("load.py", &server, &["check", notes, threads, enough])).expect(0).stdout();
+    println!("{checked}");
+    assert_eq!(server.stop().0, Some(0));
+}

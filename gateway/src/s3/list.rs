@@ -1,0 +1,157 @@
+//! Listing objects, in both versions.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use s3s::dto::{
+    CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    Object, ObjectStorageClass,
+};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::Operations;
+use super::buckets::owner;
+use super::error::{invalid_argument, s3_error};
+use crate::service::{BucketName, ListRequest, Listing};
+
+/// The most rows of a page.
+const MAX_KEYS: i32 = 1000;
+
+pub(super) async fn list_objects(
+    this: &Operations,
+    request: S3Request<ListObjectsInput>,
+) -> S3Result<S3Response<ListObjectsOutput>> {
+    let input = request.input;
+    let max = most(input.max_keys)?;
+    let marker = input.marker.clone().unwrap_or_default();
+    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), marker, max).await?;
+    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let contents = listing.objects.iter().map(|row| encode.object(row, true)).collect();
+    Ok(S3Response::new(ListObjectsOutput {
+        name: Some(input.bucket),
+        prefix: Some(encode.of(input.prefix.unwrap_or_default())),
+        marker: Some(encode.of(input.marker.unwrap_or_default())),
+        max_keys: Some(max),
+        is_truncated: Some(listing.next.is_some()),
+        // Without a delimiter, the last key says it.
+        next_marker: listing.next.clone().filter(|_| input.delimiter.is_some()).map(|next| encode.of(next)),
+        delimiter: input.delimiter.map(|delimiter| encode.of(delimiter)),
+        contents: Some(contents),
+        common_prefixes: Some(encode.prefixes(listing)),
+        encoding_type: input.encoding_type,
+        ..ListObjectsOutput::default()
+    }))
+}
+
+pub(super) async fn list_objects_v2(
+    this: &Operations,
+    request: S3Request<ListObjectsV2Input>,
+) -> S3Result<S3Response<ListObjectsV2Output>> {
+    let input = request.input;
+    let max = most(input.max_keys)?;
+    let after = match &input.continuation_token {
+        Some(token) => after_token(token)?,
+        None => input.start_after.clone().unwrap_or_default(),
+    };
+    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), after, max).await?;
+    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let fetch_owner = input.fetch_owner.unwrap_or(false);
+    let contents: Vec<_> = listing.objects.iter().map(|row| encode.object(row, fetch_owner)).collect();
+    let count = contents.len().saturating_add(listing.prefixes.len());
+    Ok(S3Response::new(ListObjectsV2Output {
+        name: Some(input.bucket),
+        prefix: Some(encode.of(input.prefix.unwrap_or_default())),
+        max_keys: Some(max),
+        key_count: Some(i32::try_from(count).unwrap_or(i32::MAX)),
+        continuation_token: input.continuation_token,
+        is_truncated: Some(listing.next.is_some()),
+        next_continuation_token: listing.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next)),
+        contents: Some(contents),
+        common_prefixes: Some(encode.prefixes(listing)),
+        delimiter: input.delimiter.map(|delimiter| encode.of(delimiter)),
+        encoding_type: input.encoding_type,
+        start_after: input.start_after.map(|after| encode.of(after)),
+        ..ListObjectsV2Output::default()
+    }))
+}
+
+async fn list(
+    this: &Operations,
+    bucket: &str,
+    (prefix, delimiter): (Option<String>, Option<String>),
+    after: String,
+    max: i32,
+) -> S3Result<Listing> {
+    let bucket = BucketName::new(bucket).map_err(s3_error)?;
+    let max = usize::try_from(max).unwrap_or(0);
+    if max == 0 {
+        this.service.bucket(&bucket).await.map_err(s3_error)?;
+        return Ok(Listing::default());
+    }
+    let (prefix, delimiter) = (prefix.unwrap_or_default(), delimiter.unwrap_or_default());
+    this.service.list_objects(&bucket, &ListRequest { prefix, delimiter, after, max }).await.map_err(s3_error)
+}
+
+/// How many rows a page has at most.
+pub(super) fn most(asked: Option<i32>) -> S3Result<i32> {
+    match asked.unwrap_or(MAX_KEYS) {
+        negative if negative < 0 => Err(invalid_argument("The maximum is not negative.")),
+        asked => Ok(asked.min(MAX_KEYS)),
+    }
+}
+
+fn after_token(token: &str) -> S3Result<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok();
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| invalid_argument("The continuation token provided is incorrect"))
+}
+
+pub(super) fn is_url(encoding: Option<&EncodingType>) -> bool {
+    encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL)
+}
+
+/// Whether names are percent-encoded, because not every character can be in XML.
+pub(super) struct Encoding(pub(super) bool);
+
+impl Encoding {
+    pub(super) fn of(&self, name: String) -> String {
+        const KEPT: &percent_encoding::AsciiSet =
+            &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+        if self.0 { percent_encoding::utf8_percent_encode(&name, KEPT).to_string() } else { name }
+    }
+
+    fn object(&self, row: &crate::service::Listed, with_owner: bool) -> Object {
+        Object {
+            key: Some(self.of(row.key.clone())),
+            size: Some(i64::try_from(row.len).unwrap_or(i64::MAX)),
+            e_tag: Some(ETag::Strong(row.etag.clone())),
+            last_modified: Some(row.modified.into()),
+            storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+            owner: with_owner.then(owner),
+            ..Object::default()
+        }
+    }
+
+    fn prefixes(&self, listing: Listing) -> Vec<CommonPrefix> {
+        listing.prefixes.into_iter().map(|prefix| CommonPrefix { prefix: Some(self.of(prefix)) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_where_that_is_asked_for() {
+        assert_eq!(Encoding(true).of("a b/ü\u{1}+".to_owned()), "a%20b/%C3%BC%01%2B");
+        assert_eq!(Encoding(false).of("a b".to_owned()), "a b");
+    }
+
+    #[test]
+    fn pages_have_at_most_a_thousand_rows_and_tokens_are_ours() {
+        assert_eq!((most(None).unwrap(), most(Some(5)).unwrap(), most(Some(5000)).unwrap()), (1000, 5, 1000));
+        assert!(most(Some(-1)).is_err());
+        assert_eq!(after_token(&URL_SAFE_NO_PAD.encode("dir/ü")).unwrap(), "dir/ü");
+        assert!(after_token("%%").is_err());
+    }
+}

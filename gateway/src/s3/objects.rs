@@ -1,0 +1,477 @@
+//! Objects.
+
+use std::time::SystemTime;
+
+use s3s::dto::{
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectAclInput, GetObjectAclOutput,
+    GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, GetObjectTaggingInput,
+    GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput, MetadataDirective, ObjectCannedACL, PutObjectInput,
+    PutObjectOutput, StorageClass, Timestamp, TimestampFormat,
+};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use time::OffsetDateTime;
+
+use super::Operations;
+use super::access::check_source;
+use super::body::{Announced, outgoing};
+use super::buckets::{grant, owner};
+use super::error::{invalid_argument, not_implemented, s3_error};
+use super::sse::{Asked, Customer, reading_key, told};
+use crate::service::{Attributes, BucketName, Conditions, CopyRequest, ObjectInfo, ObjectName, PutRequest};
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    if input.if_match.is_some() || input.write_offset_bytes.is_some() {
+        return Err(not_implemented("An object is written where there is none, or whatever is there."));
+    }
+    refuse_acl(input.acl.as_ref())?;
+    refuse_extras(
+        input.tagging.is_some(),
+        input.object_lock_mode.is_some(),
+        input.website_redirect_location.is_some(),
+    )?;
+    refuse_class(input.storage_class.as_ref())?;
+    let name = object_name(&input.bucket, &input.key)?;
+    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
+    let asked = Asked {
+        algorithm: input.server_side_encryption,
+        key_id: input.ssekms_key_id,
+        context: input.ssekms_encryption_context,
+        customer,
+    };
+    let (sse, customer_md5) = asked.sse()?;
+    let attributes = attributes(
+        [
+            ("cache-control", input.cache_control),
+            ("content-disposition", input.content_disposition),
+            ("content-encoding", without_chunked(input.content_encoding)),
+            ("content-language", input.content_language),
+            ("content-type", input.content_type),
+        ],
+        input.expires,
+        input.metadata,
+    );
+    let announced = Announced {
+        len: input.content_length,
+        md5: input.content_md5,
+        crc32: input.checksum_crc32,
+        crc32c: input.checksum_crc32c,
+        crc64nvme: input.checksum_crc64nvme,
+        sha1: input.checksum_sha1,
+        sha256: input.checksum_sha256,
+        trailers: trailing_headers,
+        trailer: trailer(&headers),
+    };
+    let (body, checksum) = announced.body(input.body)?;
+    let if_not_exists = if_none_match(input.if_none_match.as_ref())?;
+    let put = PutRequest { attributes, sse, if_not_exists };
+    let written = this.service.put_object(&name, body, put).await.map_err(s3_error)?;
+    let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(written.encrypted.as_ref());
+    Ok(S3Response::new(PutObjectOutput {
+        e_tag: Some(ETag::Strong(written.etag)),
+        server_side_encryption,
+        ssekms_key_id,
+        sse_customer_algorithm,
+        sse_customer_key_md5: customer_md5,
+        checksum_crc32: checksum.checksum_crc32,
+        checksum_crc32c: checksum.checksum_crc32c,
+        checksum_crc64nvme: checksum.checksum_crc64nvme,
+        checksum_sha1: checksum.checksum_sha1,
+        checksum_sha256: checksum.checksum_sha256,
+        ..PutObjectOutput::default()
+    }))
+}
+
+pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+    let input = request.input;
+    refuse_version(input.version_id.as_deref())?;
+    let name = object_name(&input.bucket, &input.key)?;
+    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
+    let (key, customer_md5) = reading_key(customer)?;
+    let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
+    let info = object.info();
+    refuse_part_number(input.part_number, info)?;
+    let conditions = Conditions {
+        if_match: etags(input.if_match.as_ref()),
+        if_none_match: etags(input.if_none_match.as_ref()),
+        if_modified_since: input.if_modified_since.map(system_time),
+        if_unmodified_since: input.if_unmodified_since.map(system_time),
+    };
+    conditions.check(info).map_err(s3_error)?;
+    let (range, content_range) = match input.range {
+        None => (0..info.len, None),
+        Some(range) => {
+            let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
+            let shown = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len);
+            (range, Some(shown))
+        }
+    };
+    let length = range.end.saturating_sub(range.start);
+    let head = headers(info, customer_md5);
+    Ok(S3Response::new(GetObjectOutput {
+        body: Some(outgoing(object.read(range))),
+        content_length: Some(i64::try_from(length).unwrap_or(i64::MAX)),
+        content_range,
+        accept_ranges: head.accept_ranges,
+        cache_control: input.response_cache_control.or(head.cache_control),
+        content_disposition: input.response_content_disposition.or(head.content_disposition),
+        content_encoding: input.response_content_encoding.or(head.content_encoding),
+        content_language: input.response_content_language.or(head.content_language),
+        content_type: input.response_content_type.or(head.content_type),
+        expires: input.response_expires.or(head.expires),
+        e_tag: head.e_tag,
+        last_modified: head.last_modified,
+        metadata: head.metadata,
+        server_side_encryption: head.server_side_encryption,
+        ssekms_key_id: head.ssekms_key_id,
+        sse_customer_algorithm: head.sse_customer_algorithm,
+        sse_customer_key_md5: head.sse_customer_key_md5,
+        ..GetObjectOutput::default()
+    }))
+}
+
+pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+    let input = request.input;
+    refuse_version(input.version_id.as_deref())?;
+    let name = object_name(&input.bucket, &input.key)?;
+    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
+    let (key, customer_md5) = reading_key(customer)?;
+    let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
+    refuse_part_number(input.part_number, &info)?;
+    let conditions = Conditions {
+        if_match: etags(input.if_match.as_ref()),
+        if_none_match: etags(input.if_none_match.as_ref()),
+        if_modified_since: input.if_modified_since.map(system_time),
+        if_unmodified_since: input.if_unmodified_since.map(system_time),
+    };
+    conditions.check(&info).map_err(s3_error)?;
+    let mut head = headers(&info, customer_md5);
+    let mut status = None;
+    if let Some(range) = input.range {
+        let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
+        let length = range.end.saturating_sub(range.start);
+        head.content_length = Some(i64::try_from(length).unwrap_or(i64::MAX));
+        head.content_range = Some(format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len));
+        status = Some(http::StatusCode::PARTIAL_CONTENT);
+    }
+    let mut response = S3Response::new(head);
+    response.status = status;
+    Ok(response)
+}
+
+pub(super) async fn get_object_attributes(
+    this: &Operations,
+    request: S3Request<GetObjectAttributesInput>,
+) -> Answer<GetObjectAttributesOutput> {
+    let input = request.input;
+    refuse_version(input.version_id.as_deref())?;
+    let name = object_name(&input.bucket, &input.key)?;
+    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
+    let (key, _) = reading_key(customer)?;
+    let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
+    let wants = |attribute: &str| input.object_attributes.iter().any(|wanted| wanted.as_str() == attribute);
+    Ok(S3Response::new(GetObjectAttributesOutput {
+        e_tag: wants("ETag").then(|| ETag::Strong(info.etag.clone())),
+        object_size: wants("ObjectSize").then(|| i64::try_from(info.len).unwrap_or(i64::MAX)),
+        storage_class: wants("StorageClass").then(|| StorageClass::from_static(StorageClass::STANDARD)),
+        last_modified: Some(info.modified.into()),
+        ..GetObjectAttributesOutput::default()
+    }))
+}
+
+pub(super) async fn get_object_acl(
+    this: &Operations,
+    request: S3Request<GetObjectAclInput>,
+) -> Answer<GetObjectAclOutput> {
+    this.exists(&request.input.bucket, &request.input.key).await?;
+    let (grants, owner) = (Some(vec![grant()]), Some(owner()));
+    Ok(S3Response::new(GetObjectAclOutput { grants, owner, ..GetObjectAclOutput::default() }))
+}
+
+pub(super) async fn get_object_tagging(
+    this: &Operations,
+    request: S3Request<GetObjectTaggingInput>,
+) -> Answer<GetObjectTaggingOutput> {
+    this.exists(&request.input.bucket, &request.input.key).await?;
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: None }))
+}
+
+pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+    let source = source_name(&request.input.copy_source)?;
+    check_source(&request, source.bucket())?;
+    let input = request.input;
+    refuse_acl(input.acl.as_ref())?;
+    refuse_extras(
+        input.tagging.is_some(),
+        input.object_lock_mode.is_some(),
+        input.website_redirect_location.is_some(),
+    )?;
+    refuse_class(input.storage_class.as_ref())?;
+    let name = object_name(&input.bucket, &input.key)?;
+    let source_key = Customer::of(
+        input.copy_source_sse_customer_algorithm,
+        input.copy_source_sse_customer_key,
+        input.copy_source_sse_customer_key_md5,
+    );
+    let (source_key, _) = reading_key(source_key)?;
+    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
+    let asked = Asked {
+        algorithm: input.server_side_encryption,
+        key_id: input.ssekms_key_id,
+        context: input.ssekms_encryption_context,
+        customer,
+    };
+    let (sse, customer_md5) = asked.sse()?;
+    let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
+        None | Some(MetadataDirective::COPY) => false,
+        Some(MetadataDirective::REPLACE) => true,
+        Some(_) => return Err(invalid_argument("Unknown metadata directive.")),
+    };
+    if source == name && !replaces && sse.is_none() {
+        let message = "This copy request is illegal because it is trying to copy an object to itself without changing \
+                       the object's metadata, storage class, website redirect location or encryption attributes.";
+        return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+    }
+    let attributes = attributes(
+        [
+            ("cache-control", input.cache_control),
+            ("content-disposition", input.content_disposition),
+            ("content-encoding", without_chunked(input.content_encoding)),
+            ("content-language", input.content_language),
+            ("content-type", input.content_type),
+        ],
+        input.expires,
+        input.metadata,
+    );
+    let copy = CopyRequest {
+        source,
+        source_key,
+        conditions: Conditions {
+            if_match: etags(input.copy_source_if_match.as_ref()),
+            if_none_match: etags(input.copy_source_if_none_match.as_ref()),
+            if_modified_since: input.copy_source_if_modified_since.map(system_time),
+            if_unmodified_since: input.copy_source_if_unmodified_since.map(system_time),
+        },
+        attributes: replaces.then_some(attributes),
+        sse,
+        if_not_exists: false,
+    };
+    let (written, _) = this.service.copy_object(&name, copy).await.map_err(|failure| match failure.kind() {
+        // What is not modified cannot be had again: here, that is a condition that failed.
+        crate::service::FailureKind::NotModified => S3Error::new(S3ErrorCode::PreconditionFailed),
+        _ => s3_error(failure),
+    })?;
+    let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(written.encrypted.as_ref());
+    Ok(S3Response::new(CopyObjectOutput {
+        copy_object_result: Some(CopyObjectResult {
+            e_tag: Some(ETag::Strong(written.etag)),
+            last_modified: Some(SystemTime::now().into()),
+            ..CopyObjectResult::default()
+        }),
+        server_side_encryption,
+        ssekms_key_id,
+        sse_customer_algorithm,
+        sse_customer_key_md5: customer_md5,
+        ..CopyObjectOutput::default()
+    }))
+}
+
+pub(super) async fn delete_object(
+    this: &Operations,
+    request: S3Request<DeleteObjectInput>,
+) -> Answer<DeleteObjectOutput> {
+    let input = request.input;
+    refuse_version(input.version_id.as_deref())?;
+    if input.if_match.is_some() || input.if_match_size.is_some() || input.if_match_last_modified_time.is_some() {
+        return Err(not_implemented("Conditional deletions are not supported."));
+    }
+    let name = object_name(&input.bucket, &input.key)?;
+    this.service.delete_object(&name).await.map_err(s3_error)?;
+    Ok(S3Response::new(DeleteObjectOutput::default()))
+}
+
+pub(super) async fn delete_objects(
+    this: &Operations,
+    request: S3Request<DeleteObjectsInput>,
+) -> Answer<DeleteObjectsOutput> {
+    let input = request.input;
+    if input.delete.objects.is_empty() || input.delete.objects.len() > 1000 {
+        return Err(S3Error::new(S3ErrorCode::MalformedXML));
+    }
+    let bucket = BucketName::new(&input.bucket).map_err(s3_error)?;
+    let keys: Vec<_> = input.delete.objects.into_iter().map(|object| object.key).collect();
+    let results = this.service.delete_objects(&bucket, &keys).await.map_err(s3_error)?;
+    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    for (key, result) in keys.into_iter().zip(results) {
+        match result {
+            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..DeletedObject::default() }),
+            Err(failure) => {
+                let error = s3_error(failure);
+                errors.push(s3s::dto::Error {
+                    key: Some(key),
+                    code: Some(error.code().as_str().to_owned()),
+                    message: error.message().map(str::to_owned),
+                    version_id: None,
+                });
+            }
+        }
+    }
+    let deleted = (!input.delete.quiet.unwrap_or(false)).then_some(deleted);
+    Ok(S3Response::new(DeleteObjectsOutput { deleted, errors: Some(errors), request_charged: None }))
+}
+
+impl Operations {
+    async fn exists(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let name = object_name(bucket, key)?;
+        match self.service.head_object(&name, None).await {
+            // It is there, and belongs to its key.
+            Err(failure) if failure.kind() == crate::service::FailureKind::InvalidArgument => Ok(()),
+            found => found.map(|_| ()).map_err(s3_error),
+        }
+    }
+}
+
+pub(super) fn object_name(bucket: &str, key: &str) -> S3Result<ObjectName> {
+    BucketName::new(bucket).and_then(|bucket| bucket.object(key)).map_err(s3_error)
+}
+
+pub(super) fn source_name(source: &CopySource) -> S3Result<ObjectName> {
+    match source {
+        CopySource::Bucket { bucket, key, version_id } => {
+            refuse_version(version_id.as_deref())?;
+            object_name(bucket, key)
+        }
+        _ => Err(not_implemented("Access points are not supported.")),
+    }
+}
+
+/// What answers to GET and HEAD say of an object.
+fn headers(info: &ObjectInfo, customer_md5: Option<String>) -> HeadObjectOutput {
+    let header = |name| info.attributes.header(name).map(str::to_owned);
+    let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(info.encrypted.as_ref());
+    let expires = info.attributes.header("expires");
+    HeadObjectOutput {
+        accept_ranges: Some("bytes".to_owned()),
+        content_length: Some(i64::try_from(info.len).unwrap_or(i64::MAX)),
+        e_tag: Some(ETag::Strong(info.etag.clone())),
+        last_modified: Some(info.modified.into()),
+        cache_control: header("cache-control"),
+        content_disposition: header("content-disposition"),
+        content_encoding: header("content-encoding"),
+        content_language: header("content-language"),
+        content_type: header("content-type").or_else(|| Some("binary/octet-stream".to_owned())),
+        expires: expires.and_then(|text| Timestamp::parse(TimestampFormat::HttpDate, text).ok()),
+        metadata: Some(info.attributes.user.clone().into_iter().collect()),
+        server_side_encryption,
+        ssekms_key_id,
+        sse_customer_algorithm,
+        sse_customer_key_md5: customer_md5,
+        ..HeadObjectOutput::default()
+    }
+}
+
+pub(super) fn attributes(
+    headers: [(&'static str, Option<String>); 5],
+    expires: Option<Timestamp>,
+    user: Option<s3s::dto::Metadata>,
+) -> Attributes {
+    let mut attributes = Attributes::default();
+    for (name, value) in headers {
+        if let Some(value) = value {
+            attributes.set_header(name, value);
+        }
+    }
+    if let Some(expires) = expires {
+        let mut text = Vec::new();
+        let _ = expires.format(TimestampFormat::HttpDate, &mut text);
+        if let Ok(text) = String::from_utf8(text) {
+            attributes.set_header("expires", text);
+        }
+    }
+    attributes.user.extend(user.into_iter().flatten().map(|(name, value)| (name.to_ascii_lowercase(), value)));
+    attributes
+}
+
+/// The encoding of the object, without that of the request.
+pub(super) fn without_chunked(encoding: Option<String>) -> Option<String> {
+    let encoding = encoding?;
+    let kept = encoding.split(',').map(str::trim).filter(|one| !one.eq_ignore_ascii_case("aws-chunked"));
+    Some(kept.collect::<Vec<_>>().join(",")).filter(|kept| !kept.is_empty())
+}
+
+pub(super) fn trailer(headers: &http::HeaderMap) -> Option<String> {
+    headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+pub(super) fn etags(condition: Option<&ETagCondition>) -> Option<String> {
+    condition.map(|condition| condition.as_etag().map_or_else(|| "*".to_owned(), |etag| etag.value().to_owned()))
+}
+
+pub(super) fn system_time(time: Timestamp) -> SystemTime {
+    OffsetDateTime::from(time).into()
+}
+
+/// Whether an object that is there is to stay.
+pub(super) fn if_none_match(condition: Option<&ETagCondition>) -> S3Result<bool> {
+    match condition {
+        None => Ok(false),
+        Some(condition) if condition.is_any() => Ok(true),
+        Some(_) => Err(not_implemented("If-None-Match is * for writing.")),
+    }
+}
+
+pub(super) fn refuse_acl(acl: Option<&ObjectCannedACL>) -> S3Result<()> {
+    match acl.map(ObjectCannedACL::as_str) {
+        None | Some(ObjectCannedACL::PRIVATE | ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL) => Ok(()),
+        Some(_) => Err(S3Error::new(S3ErrorCode::AccessControlListNotSupported)),
+    }
+}
+
+pub(super) fn refuse_extras(tags: bool, lock: bool, redirect: bool) -> S3Result<()> {
+    match (tags, lock, redirect) {
+        (true, _, _) => Err(not_implemented("Tags are not supported.")),
+        (_, true, _) => Err(not_implemented("Object lock is not supported.")),
+        (_, _, true) => Err(not_implemented("Redirects are not supported.")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn refuse_class(class: Option<&StorageClass>) -> S3Result<()> {
+    match class.map(StorageClass::as_str) {
+        None | Some(StorageClass::STANDARD) => Ok(()),
+        Some(_) => Err(S3Error::new(S3ErrorCode::InvalidStorageClass)),
+    }
+}
+
+fn refuse_version(version: Option<&str>) -> S3Result<()> {
+    match version {
+        None | Some("null") => Ok(()),
+        Some(_) => Err(S3Error::new(S3ErrorCode::NoSuchVersion)),
+    }
+}
+
+/// Where an object was cut, nobody knows once it is whole. One that was not cut has one part.
+fn refuse_part_number(number: Option<i32>, info: &ObjectInfo) -> S3Result<()> {
+    match number {
+        None => Ok(()),
+        Some(1) if !info.is_multipart() => Ok(()),
+        Some(_) => Err(not_implemented("Reading by part number is not supported.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_s_own_encoding_is_not_the_object_s() {
+        let kept = |text: &str| without_chunked(Some(text.to_owned()));
+        assert_eq!(kept("aws-chunked"), None);
+        assert_eq!(kept("aws-chunked,gzip").as_deref(), Some("gzip"));
+        assert_eq!(kept("gzip, AWS-chunked").as_deref(), Some("gzip"));
+        assert_eq!(without_chunked(None), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Other people's clients for S3 on the gateway: what they put comes back, and the store does not hold it in the clear.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use sealift_gateway::access::Right;
+use support::{Running, installed};
+
+/// Bytes that do not repeat: xorshift64.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn contains(dir: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => contains(&path, needle),
+            false => fs::read(&path).unwrap().windows(needle.len()).any(|window| window == needle),
+        }
+    })
+}
+
+#[test]
+fn boto3_does_what_it_does_with_s3() {
+    let gateway = Running::with(|config| {
+        config.anonymous.insert("public".to_owned(), vec![Right::Read]);
+    });
+    gateway.python("s3_boto3.py", &[]);
+    assert!(contains(&gateway.path("store"), b"in the clear"), "an object that nobody encrypts is stored as it is");
+    assert!(!contains(&gateway.path("store"), b"nobody else may read"), "a sealed object is not");
+}
+
+/// Up with one client, and down with each.
+#[test]
+fn aws_cli_s5cmd_and_rclone_bring_back_what_they_took() {
+    let gateway = Running::start();
+    let files = gateway.path("files");
+    fs::create_dir_all(files.join("sub")).unwrap();
+    let large = noise(20_000_000);
+    fs::write(files.join("large"), &large).unwrap();
+    fs::write(files.join("empty"), b"").unwrap();
+    fs::write(files.join("sub/ä small + one"), b"small").unwrap();
+    let aws = |args: &[&str]| {
+        let mut command = Command::new(installed("python"));
+        gateway.run({
+            command.arg(installed("aws")).args(args).current_dir(gateway.path(""));
+            command
+        })
+    };
+    let same = |dir: &str| {
+        for name in ["large", "empty", "sub/ä small + one"] {
+            let (sent, back) = (fs::read(files.join(name)).unwrap(), fs::read(gateway.path(dir).join(name)));
+            assert!(back.is_ok_and(|back| back == sent), "{dir}/{name}");
+        }
+    };
+    let rule = r#"{"Rules":[{"ApplyServerSideEncryptionByDefault":{"SSEAlgorithm":"aws:kms","KMSMasterKeyID":"alias/default"}}]}"#;
+    aws(&["s3", "mb", "s3://clients"]);
+    aws(&["s3api", "put-bucket-encryption", "--bucket", "clients", "--server-side-encryption-configuration", rule]);
+    aws(&["s3", "cp", "--recursive", "--no-progress", "files", "s3://clients/aws/"]);
+    aws(&["s3", "sync", "--no-progress", "s3://clients/aws/", "by-aws"]);
+    same("by-aws");
+    let head = aws(&["s3api", "head-object", "--bucket", "clients", "--key", "aws/large"]);
+    assert!(head.contains("aws:kms") && head.contains("20000000"), "{head}");
+
+    let mut rclone = Command::new(installed("rclone"));
+    rclone.current_dir(gateway.path("")).args(["--config", "none", "copy", "--s3-provider", "Other", "--s3-env-auth"]);
+    rclone.args(["--s3-upload-cutoff", "5M", "--s3-chunk-size", "5M", "--s3-endpoint", &gateway.url, "--retries", "1"]);
+    let rclone = |from: &str, to: &str| {
+        let mut command = Command::new(rclone.get_program());
+        command.args(rclone.get_args()).current_dir(gateway.path("")).args([from, to]);
+        gateway.run(command)
+    };
+    rclone("files", ":s3:clients/rclone");
+    rclone(":s3:clients/rclone", "by-rclone");
+    same("by-rclone");
+
+    let s5cmd = |args: &[&str]| {
+        let mut command = Command::new(installed("s5cmd"));
+        command.args(["--endpoint-url", &gateway.url, "--retry-count", "0"]).args(args).current_dir(gateway.path(""));
+        gateway.run(command)
+    };
+    s5cmd(&["cp", "--part-size", "5", "files/*", "s3://clients/s5cmd/"]);
+    s5cmd(&["cp", "s3://clients/s5cmd/*", "by-s5cmd/"]);
+    same("by-s5cmd");
+    assert!(s5cmd(&["ls", "s3://clients/"]).contains("s5cmd/"));
+    s5cmd(&["rm", "s3://clients/*"]);
+    aws(&["s3", "rb", "s3://clients"]);
+    assert!(!contains(&gateway.path("store"), &large[..1000]), "none of it is in the clear");
+}
