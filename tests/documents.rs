@@ -29,8 +29,23 @@ fn the_example_in_the_readme_is_the_tested_one() {
     assert_eq!(blocks, [example]);
 }
 
+/// Scenarios are numbered, and tests that begin with `s` and the number are what shows that the engine survives them.
+#[test]
+fn every_scenario_has_tests_by_its_number() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["src", "tests", "cli/tests"].iter().flat_map(|dir| files(&root.join(dir), ".rs"));
+    let sources: String = sources.map(|path| fs::read_to_string(path).expect("a source")).collect();
+    let numbers = (1..=28).map(|n| format!("{n:02}")).chain(["11b".to_owned(), "11c".to_owned()]);
+    let missing: Vec<_> = numbers.filter(|number| !sources.contains(&format!("fn s{number}_"))).collect();
+    assert!(missing.is_empty(), "no tests are named for the scenarios {missing:?}");
+}
+
 fn documents(root: &Path) -> Vec<PathBuf> {
-    let mut documents = Vec::new();
+    files(root, ".md")
+}
+
+fn files(root: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("a directory") {
@@ -38,12 +53,12 @@ fn documents(root: &Path) -> Vec<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() && !name.starts_with('.') && !["target", "corpus", "artifacts"].contains(&&*name) {
                 dirs.push(path);
-            } else if name.ends_with(".md") {
-                documents.push(path);
+            } else if name.ends_with(ending) {
+                files.push(path);
             }
         }
     }
-    documents
+    files
 }
 
 /// The targets of `[text](target)` and `[label]: target`, each with its line, outside of code.

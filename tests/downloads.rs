@@ -45,7 +45,11 @@ impl World {
     }
 
     async fn put(&self, plain: Vec<u8>) {
-        let options = UploadOptions { part_size: Some(5 * MIB), ..UploadOptions::default() };
+        self.put_in_parts(plain, 5 * MIB).await;
+    }
+
+    async fn put_in_parts(&self, plain: Vec<u8>, part: u64) {
+        let options = UploadOptions { part_size: Some(part), ..UploadOptions::default() };
         let (source, recipients) = (Box::new(BytesSource::new(plain)), [self.kms.recipient()]);
         self.engine.upload(self.store.clone(), key(), source, &recipients, options).await.unwrap();
         self.kms.calls();
@@ -116,6 +120,20 @@ async fn s25_reads_that_fail_break_off_or_end_early_are_asked_for_again() {
         world.assert_target_is(&world.plain);
         assert_eq!(world.kms.calls(), Calls { generates: 0, wraps: 0, unwraps: 2 }, "one for each opening");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_part_is_one_request_however_it_is_read() {
+    let world = World::new(8, 36 * MIB).await;
+    world.put_in_parts(world.plain.clone(), 12 * MIB).await;
+    let reader = world.open().await.unwrap();
+    let mut before = world.store.reads();
+    let mut since = || world.store.reads() - std::mem::replace(&mut before, world.store.reads());
+    let whole = reader.stream(0..u64::MAX).try_collect::<Vec<_>>().await.unwrap().concat();
+    assert!(whole == world.plain);
+    assert_eq!(since(), 3, "as a stream");
+    reader.verify(None).await.unwrap();
+    assert_eq!(since(), 3, "verified");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,10 +21,11 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_kms::types::OriginType;
+use futures::future::BoxFuture;
 use kms_network::{Answers, BadNetwork};
-use sealift::kms::Kms as _;
+use sealift::kms::Kms;
 use sealift::kms::aws::AwsKms;
-use sealift::kms::conformance::{Fixture, check};
+use sealift::kms::conformance::{Fault, Fixture, Network, check};
 use sealift::kms::retry::{CallPolicy, Retrying};
 use sealift::upload::RetryPolicy;
 use sealift::{DataKey, EncryptionContext, Error, ErrorKind, KeyState, KmsService, Result, Retry, WrappedKey};
@@ -97,22 +98,88 @@ fn context() -> EncryptionContext {
     EncryptionContext::new([("purpose".to_owned(), "test".to_owned())]).unwrap()
 }
 
+/// A client of two servers: neither does all that AWS does, and the suite is one.
+struct Both {
+    moto: AwsKms,
+    ministack: AwsKms,
+    on_ministack: String,
+}
+
+impl Both {
+    fn of(&self, key: &str) -> &AwsKms {
+        if key == self.on_ministack { &self.ministack } else { &self.moto }
+    }
+}
+
+impl Kms for Both {
+    fn service(&self) -> KmsService {
+        self.moto.service()
+    }
+
+    fn generate_data_key<'a>(
+        &'a self,
+        key: &'a str,
+        context: &'a EncryptionContext,
+    ) -> BoxFuture<'a, Result<(DataKey, WrappedKey)>> {
+        self.of(key).generate_data_key(key, context)
+    }
+
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        data_key: &'a DataKey,
+        context: &'a EncryptionContext,
+    ) -> BoxFuture<'a, Result<WrappedKey>> {
+        self.of(key).wrap(key, data_key, context)
+    }
+
+    fn unwrap<'a>(&'a self, wrapped: &'a WrappedKey, context: &'a EncryptionContext) -> BoxFuture<'a, Result<DataKey>> {
+        self.of(&wrapped.key).unwrap(wrapped, context)
+    }
+}
+
+/// The ways to both servers. Only the one to moto is disturbed.
+struct BothWays(BadNetwork, BadNetwork);
+
+impl Network for BothWays {
+    fn disturb(&self, faults: &[Fault]) {
+        self.0.disturb(faults);
+    }
+
+    fn take_requests(&self) -> usize {
+        self.0.take_requests() + self.1.take_requests()
+    }
+}
+
 #[tokio::test]
-async fn moto_conforms() {
-    let server = moto();
+async fn it_does_what_every_key_service_must() {
+    let (server, with_states) = (moto(), ministack());
+    let way_to = |server: &Server| {
+        let answers = Answers {
+            throttled: "HTTP/1.1 400 Bad Request\r\nContent-Length: 32\r\n\r\n{\"__type\":\"ThrottlingException\"}",
+            unavailable: "HTTP/1.1 500 Error\r\nContent-Length: 33\r\n\r\n{\"__type\":\"KMSInternalException\"}",
+        };
+        BadNetwork::before(server.port, answers)
+    };
+    let network = BothWays(way_to(&server), way_to(&with_states));
+    let client = |network: &BadNetwork, region| AwsKms::new(&config(&network.url(), Some(region)));
+    let disabled = create_key(&admin(&with_states, "us-east-1")).await;
+    let ministack = client(&network.1, "us-east-1");
+    let (_, wrapped) = ministack.generate_data_key(&disabled, &EncryptionContext::default()).await.unwrap();
+    admin(&with_states, "us-east-1").disable_key().key_id(&disabled).send().await.unwrap();
+
     let admin = admin(&server, "eu-west-1");
     let (key, other) = (create_key(&admin).await, create_key(&admin).await);
     admin.create_alias().alias_name("alias/uploads").target_key_id(&key).send().await.unwrap();
-    let network = BadNetwork::before(
-        server.port,
-        Answers {
-            throttled: "HTTP/1.1 400 Bad Request\r\nContent-Length: 32\r\n\r\n{\"__type\":\"ThrottlingException\"}",
-            unavailable: "HTTP/1.1 500 Error\r\nContent-Length: 33\r\n\r\n{\"__type\":\"KMSInternalException\"}",
-        },
-    );
-    let kms = AwsKms::new(&config(&network.url(), Some("eu-west-1")));
+    let kms = Both { moto: client(&network.0, "eu-west-1"), ministack, on_ministack: disabled.clone() };
     let unknown = unknown(&key);
-    let fixture = Fixture { other_key: Some(&other), network: Some(&network), ..Fixture::new(&kms, &key, &unknown) };
+    let fixture = Fixture {
+        other_key: Some(&other),
+        disabled_key: Some(&disabled),
+        wrapped_by_disabled_key: Some(&wrapped),
+        network: Some(&network),
+        ..Fixture::new(&kms, &key, &unknown)
+    };
     check(&Fixture { alias: Some("alias/uploads"), ..fixture }).await;
     // By its bare id, and by the ARN of its alias.
     let id = key.rsplit_once('/').unwrap().1;
@@ -120,9 +187,9 @@ async fn moto_conforms() {
     let alias_arn = format!("{}:alias/uploads", key.rsplit_once(':').unwrap().0);
     check(&Fixture { alias: Some(&alias_arn), ..fixture }).await;
     for name in [&key, "alias/uploads", id, &alias_arn] {
-        assert_eq!(kms.key_id(name).await.unwrap(), key);
+        assert_eq!(kms.moto.key_id(name).await.unwrap(), key);
     }
-    assert_eq!(failure(kms.key_id("alias/none").await).kind(), ErrorKind::KeyUnavailable);
+    assert_eq!(failure(kms.moto.key_id("alias/none").await).kind(), ErrorKind::KeyUnavailable);
 }
 
 #[tokio::test]

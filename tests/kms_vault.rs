@@ -48,12 +48,17 @@ fn openbao() -> Server {
 
 /// A request of whoever manages the keys, which must succeed.
 fn admin(server: &Server, path: &str, body: &Value) -> Value {
+    admin_by(server, "POST", path, body)
+}
+
+fn admin_by(server: &Server, method: &str, path: &str, body: &Value) -> Value {
     let script = "import json, sys, urllib.request as u\n\
-                  url, body = sys.argv[1:]\n\
-                  r = u.Request(url, body.encode(), {'X-Vault-Token': 'root'}, method='POST')\n\
+                  method, url, body = sys.argv[1:]\n\
+                  r = u.Request(url, body.encode(), {'X-Vault-Token': 'root'}, method=method)\n\
                   print(u.build_opener(u.ProxyHandler({})).open(r).read().decode() or 'null')";
     let url = format!("{}/v1/{path}", server.url());
-    let output = Command::new(support::python()).args(["-c", script, &url, &body.to_string()]).output().unwrap();
+    let output =
+        Command::new(support::python()).args(["-c", script, method, &url, &body.to_string()]).output().unwrap();
     assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -141,7 +146,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn rotated_keys_open_what_they_wrapped_until_that_is_ended() {
+async fn rotated_keys_open_what_they_wrapped_until_that_is_ended_and_deleted_keys_nothing() {
     let server = openbao();
     admin(&server, "transit/keys/one", &json!({}));
     let kms = client(&server.url(), "root");
@@ -156,6 +161,19 @@ async fn rotated_keys_open_what_they_wrapped_until_that_is_ended() {
     let error = failure(kms.unwrap(&old, &context()).await);
     assert_eq!((error.kind(), error.retry()), (ErrorKind::KeyUnavailable, Retry::No));
     assert!(error.to_string().contains("too old"), "{error}");
+    // What is sealed anew is not concerned.
+    kms.generate_data_key("one", &context()).await.unwrap();
+
+    admin(&server, "transit/keys/one/config", &json!({ "deletion_allowed": true }));
+    admin_by(&server, "DELETE", "transit/keys/one", &json!({}));
+    for error in [
+        failure(kms.unwrap(&new, &context()).await),
+        failure(kms.wrap("one", &data_key, &context()).await),
+        failure(kms.generate_data_key("one", &context()).await),
+    ] {
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::KeyUnavailable, Retry::No), "{error}");
+        assert!(error.to_string().contains("one"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -17,9 +17,16 @@ async fn several_at_once(store: Arc<dyn MultipartStore>) {
     }
 }
 
+/// What not every store can do, and stores of our own do.
+async fn strictly(store: &dyn MultipartStore) {
+    conformance::check_latest_attempts(store).await;
+    conformance::check_empty_metadata(store).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn memory() {
     several_at_once(Arc::new(MemoryStore::new())).await;
+    strictly(&MemoryStore::new()).await;
 }
 
 #[tokio::test]
@@ -36,6 +43,7 @@ async fn dir() {
     // A root that is not there yet, with a name that a URL must escape.
     let store = DirStore::open(dir.path().join("a root/of 100%")).expect("a store");
     assert!(store.url().ends_with("/a%20root/of%20100%25"), "{}", store.url());
+    strictly(&store).await;
     several_at_once(Arc::new(store)).await;
 }
 

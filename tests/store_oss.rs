@@ -93,6 +93,7 @@ fn code(error: &Error) -> Option<ErrorCode> {
 async fn conforms_with_either_signature_a_token_or_pages_of_two() {
     let server = OssServer::start();
     conformance::check(&store(&server)).await;
+    conformance::check_latest_attempts(&store(&server)).await;
     conformance::check(&builder(&server).signature(SignatureVersion::V1).build().unwrap()).await;
     server.state.page.store(2, SeqCst);
     conformance::check(&builder(&server).checksums(false).build().unwrap()).await;
@@ -255,6 +256,70 @@ async fn an_error_under_the_status_200_is_an_error() {
 }
 
 #[tokio::test]
+async fn s19_a_copied_part_that_failed_under_the_status_200_is_an_error() {
+    let server = OssServer::start();
+    server.state.copy_limit.store(150 << 10, SeqCst);
+    let store = builder(&server).copy_limit(150 << 10).build().unwrap();
+    put(&store, "a", &noise(400_000)).await;
+    server.fail_next("UploadPartCopy", What::ErrorInSuccess("InternalError"));
+    let error = store.set_sse(&key("a"), &Sse::new(SseAlgorithm::Sm4)).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Yes), "{error}");
+    assert!(server.object("a").sse.is_empty() && store.list_uploads("").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn s24_abort_is_repeated_until_no_part_is_left() {
+    let server = OssServer::start();
+    let store = store(&server);
+    let aborts = |requests: Vec<oss_server::Request>| {
+        requests.iter().filter(|request| oss_server::operation(request) == "AbortMultipartUpload").count()
+    };
+    // OSS says yes, and a part that was arriving is there all the same.
+    let upload = begin(&store, "a").await;
+    upload_parts(&store, &upload, &[noise(9)]).await;
+    for _ in 0..2 {
+        server.fail_next("AbortMultipartUpload", What::ErrorInSuccess("none"));
+    }
+    store.abort(&upload).await.unwrap();
+    assert_eq!(aborts(server.take_requests()), 3);
+    assert_eq!(store.list_parts(&upload).await.unwrap_err().kind(), ErrorKind::NotFound);
+    // Who may not list is believed.
+    let upload = begin(&store, "a").await;
+    server.fail_next("ListParts", What::Refuse(403, "AccessDenied", &[]));
+    store.abort(&upload).await.unwrap();
+    // Parts that never end are an error, to be tried again.
+    let upload = begin(&store, "a").await;
+    upload_parts(&store, &upload, &[noise(9)]).await;
+    for _ in 0..4 {
+        server.fail_next("AbortMultipartUpload", What::ErrorInSuccess("none"));
+    }
+    let error = store.abort(&upload).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Changed, Retry::Yes), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_may_not_replace_is_refused_before_a_byte_is_sent() {
+    let server = OssServer::start();
+    let store = Arc::new(store(&server));
+    put(&store, "a", &noise(5)).await;
+    server.take_requests();
+    let sealed = Sealed::new();
+    let options = UploadOptions { condition: PutCondition::IfNotExists, ..Sealed::options() };
+    let source = || Box::new(BytesSource::new(noise(3_000_000)));
+    let recipients = sealed.recipients();
+    let refused = sealed.engine.upload(store.clone(), key("a"), source(), &recipients, options.clone()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let calls: Vec<_> = server.take_requests().iter().map(oss_server::operation).collect();
+    assert_eq!(calls, ["InitiateMultipartUpload"]);
+    // And Complete forbids it too: the object may have come meanwhile.
+    sealed.engine.upload(store.clone(), key("b"), source(), &recipients, options.clone()).await.unwrap();
+    let forbids = |request: &oss_server::Request| request.headers.contains_key("x-oss-forbid-overwrite");
+    let forbidding: Vec<_> =
+        server.take_requests().into_iter().filter(forbids).map(|request| oss_server::operation(&request)).collect();
+    assert_eq!(forbidding, ["InitiateMultipartUpload", "CompleteMultipartUpload"]);
+}
+
+#[tokio::test]
 async fn refusals_have_kinds_and_advice() {
     let server = OssServer::start();
     let store = store(&server);
@@ -286,6 +351,12 @@ async fn refusals_have_kinds_and_advice() {
     let nobody = builder(&server).endpoint("http://127.0.0.1:1").build().unwrap();
     let error = nobody.head(&key("a")).await.unwrap_err();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Yes), "{error}");
+    // Somebody who takes connections and never answers. A part has as much longer as its bytes may take.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let patient = builder(&server).endpoint(silent).timeout(Duration::from_millis(200)).build().unwrap();
+    let error = patient.head(&key("a")).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Timeout, Retry::Yes), "{error}");
 }
 
 #[tokio::test]
@@ -364,7 +435,7 @@ async fn seven_answers_tell_the_server_side_encryption() {
         let (name, properties) = (key("a"), Properties { metadata: named(&[("a", "b")]), ..Properties::default() });
         let put = store.put_whole_object(&name, held(&noise(9)), &properties, PutCondition::None).await.unwrap();
         let copied = store.copy_object(&name, &key("b"), PutCondition::None).await.unwrap();
-        let begun = store.initiate_multipart_upload(&name, &properties).await.unwrap();
+        let begun = store.initiate_multipart_upload(&name, &properties, PutCondition::None).await.unwrap();
         let mut told = vec![put.encryption(), copied.encryption(), begun.encryption()];
         let upload = Upload { key: name.clone(), id: begun.value };
         let stored = store.upload_part(&upload, part(1, &noise(9))).await.unwrap();

@@ -107,7 +107,9 @@ async fn seaweedfs_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_conforms() {
     let server = moto();
-    conformance::check(&store(&server.url()).await).await;
+    let store = store(&server.url()).await;
+    conformance::check(&store).await;
+    conformance::check_latest_attempts(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +130,35 @@ async fn checksums_of_our_own_are_taken_and_kept() {
         let part = CompletedPart { number: number(1), etag: one };
         store.complete(&upload, &[part], PutCondition::None).await.unwrap();
         assert!(read(&store, "parts").await == body, "{checksum:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_of_something_else_is_an_error_and_without_one_nothing_is_hashed() {
+    let server = moto();
+    let stored = Fault::Answer(
+        "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    );
+    let proxy = Proxy::before(server.port, first(2, |request| request.starts_with("PUT "), stored));
+    let checking = builder(&proxy.url()).checksum(S3Checksum::Crc32c).build().await.unwrap();
+    let upload = begin(&checking, "parts").await;
+    let error = put_part(&checking, &upload, 1, held(b"part")).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, sealift::Retry::Yes), "{error:?}");
+    assert!(error.to_string().contains("checksum"), "{error}");
+    let put = checking.put_object(&key("k"), held(b"object"), &Properties::default(), PutCondition::None).await;
+    assert_eq!(kind(put), ErrorKind::Io);
+    put_part(&checking, &upload, 1, held(b"part")).await.unwrap();
+
+    let plain = store(&proxy.url()).await;
+    let upload = begin(&plain, "other parts").await;
+    let before = proxy.seen().len();
+    for payload in [held(b"part"), produced(b"part")] {
+        put_part(&plain, &upload, 1, payload).await.unwrap();
+    }
+    let hashes = proxy.header("x-amz-content-sha256").split_off(before);
+    assert!(hashes.iter().all(|hash| hash == "UNSIGNED-PAYLOAD"), "{hashes:?}");
+    for name in ["x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm", "x-amz-trailer", "expect"] {
+        assert!(proxy.header(name).split_off(before).iter().all(String::is_empty), "{name}");
     }
 }
 
@@ -236,6 +267,49 @@ async fn long_objects_are_copied_in_parts_with_all_they_have() {
         assert_eq!((info.etag, info.properties), (etag, Properties { metadata: new, ..kept }));
         assert!(read(&store, "copies/b").await == body);
         assert_eq!(store.list_uploads("").await.unwrap(), []);
+    }
+}
+
+/// Whoever writes an object while its metadata is being replaced has the last word, at whatever step that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_metadata_gives_way_to_whoever_overwrites_the_object_meanwhile() {
+    let (weed, moto) = (seaweedfs(), moto());
+    let is_copy: fn(&str) -> bool = |line| line.contains("Copy");
+    let is_complete: fn(&str) -> bool = |line| line.starts_with("POST") && line.contains("uploadId=");
+    for (server, copied_in_one, step) in [
+        (&weed, u64::MAX, is_copy),
+        (&moto, u64::MAX, is_copy),
+        (&weed, 5 * MIB, is_copy),
+        (&moto, 5 * MIB, is_copy),
+        // SeaweedFS does not look at what Complete replaces.
+        (&moto, 5 * MIB, is_complete),
+    ] {
+        let (other, name) = (Arc::new(store(&server.url()).await), key("contended"));
+        let body = noise(6 * MIB);
+        let etag = other.put_object(&name, held(&body), &Properties::default(), PutCondition::None).await.unwrap();
+        let (writer, runtime, mut done) = (Arc::clone(&other), tokio::runtime::Handle::current(), false);
+        let proxy = Proxy::before(server.port, move |line| {
+            if step(line) && !std::mem::replace(&mut done, true) {
+                let properties = Properties { content_type: Some("text/new".to_owned()), ..Properties::default() };
+                let name = key("contended");
+                let put = writer.put_object(&name, held(b"theirs"), &properties, PutCondition::None);
+                runtime.block_on(put).unwrap();
+            }
+            Fault::None
+        });
+        let store = builder(&proxy.url()).multipart_copy_above(copied_in_one).build().await.unwrap();
+        let new: BTreeMap<_, _> = [("host".to_owned(), "web2".to_owned())].into();
+        let replaced = store.replace_metadata(&name, &new, &etag).await;
+        let seen = proxy.seen();
+        assert!(seen.iter().any(|line| step(line)), "{seen:?}");
+        assert_eq!(kind(replaced), ErrorKind::Changed, "{seen:?}");
+        assert!(read(&other, "contended").await == b"theirs", "{seen:?}");
+        let properties = other.head(&name).await.unwrap().properties;
+        assert_eq!((properties.content_type.as_deref(), properties.metadata.len()), (Some("text/new"), 0), "{seen:?}");
+        assert_eq!(other.list_uploads("").await.unwrap(), [], "{seen:?}");
+        // An ordinary copy replaces whatever is there.
+        other.copy(&name, &key("copied"), PutCondition::None).await.unwrap();
+        store.copy(&name, &key("copied"), PutCondition::None).await.unwrap();
     }
 }
 
@@ -441,6 +515,42 @@ async fn s19_complete_answers_200_with_an_error_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s19_a_copy_that_failed_under_the_status_200_is_an_error() {
+    let server = moto();
+    let refusal = || Fault::xml("200 OK", "", &error_xml("InternalError"));
+    for (in_one, call) in [(u64::MAX, "x-id=CopyObject"), (5 * MIB, "x-id=UploadPartCopy")] {
+        let left = AtomicUsize::new(1);
+        let proxy = Proxy::before(server.port, move |request| {
+            let hit = request.contains(call) && left.swap(0, Ordering::Relaxed) == 1;
+            if hit { refusal() } else { Fault::None }
+        });
+        let store = builder(&proxy.url()).multipart_copy_above(in_one).build().await.unwrap();
+        let (from, to, body) = (key("from"), key("to"), noise(11 * MIB));
+        store.put_object(&from, held(&body), &Properties::default(), PutCondition::None).await.unwrap();
+        let error = store.copy(&from, &to, PutCondition::None).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, sealift::Retry::Yes), "{call}: {error:?}");
+        assert_eq!(kind(store.head(&to).await), ErrorKind::NotFound, "{call}");
+        assert_eq!(store.list_uploads("").await.unwrap(), [], "{call}");
+        store.copy(&from, &to, PutCondition::None).await.unwrap();
+        assert!(read(&store, "to").await == body);
+        store.delete(&to).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_may_not_replace_is_refused_before_a_byte_is_sent() {
+    let server = moto();
+    let proxy = Proxy::before(server.port, |_| Fault::None);
+    let (world, store, plain) = (World::new(), store(&proxy.url()).await, noise(6 * MIB));
+    world.put_bytes(&store, &plain, UploadOptions::default()).await.unwrap();
+    let before = proxy.seen().len();
+    let options = UploadOptions { condition: PutCondition::IfNotExists, ..UploadOptions::default() };
+    assert_eq!(kind(world.put_bytes(&store, &noise(5), options).await), ErrorKind::AlreadyExists);
+    let requests = proxy.seen().split_off(before);
+    assert!(matches!(requests.as_slice(), [head] if head.starts_with("HEAD ")), "{requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s20_completes_answer_is_lost() {
     for server in [seaweedfs(), moto()] {
         for condition in [PutCondition::IfNotExists, PutCondition::None] {
@@ -532,6 +642,21 @@ async fn a_clock_that_is_off_is_corrected_from_the_stores_date() {
     assert_eq!(store(&proxy.url()).await.head(&name).await.unwrap().len, 1);
     let signed = proxy.header("x-amz-date");
     assert!(signed.len() == 2 && is_new_year(&signed[1]), "{signed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_upload_and_its_reading_are_signed_with_the_time_of_a_server_whose_clock_is_off() {
+    for ahead in [3_600, -86_400] {
+        let server = s3_server::moto_with_clock(ahead);
+        s3_server::make_bucket(&server, BUCKET);
+        let proxy = Proxy::before(server.port, |_| Fault::None);
+        let (world, store, plain) = (World::new(), store(&proxy.url()).await, noise(11 * MIB));
+        world.put_bytes(&store, &plain, UploadOptions::default()).await.unwrap();
+        assert!(world.read(&store).await == plain);
+        // One was refused, from which the rest have the time.
+        assert_eq!(proxy.count("?uploads"), 2, "{:?}", proxy.seen());
+        assert_eq!(proxy.seen().iter().filter(|request| is_part(request)).count(), 3);
+    }
 }
 
 /// Whether a request was signed at the turn of the year: how far its clock is off is known to the second.

@@ -71,6 +71,13 @@ impl Failure {
         Self { error, hints: hints.into_iter().collect() }
     }
 
+    /// The same for a key of the local key store, where it can be looked up what keys there are.
+    pub(crate) fn of_local_key(error: Error, key: &str) -> Self {
+        let is_unknown = error.kind() == ErrorKind::KeyUnavailable && key_state(&error).is_none();
+        let failure = Self::of_key(error, key);
+        if is_unknown { failure.hint("the keys that are there: sealift kms list-keys") } else { failure }
+    }
+
     /// The same with advice. The first advice given comes first.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

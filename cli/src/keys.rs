@@ -33,14 +33,21 @@ pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &
     let is_other = |named: &&NamedKey<'_>| named.service == KmsService::Local && named.key != LocalKms::DEFAULT_ALIAS;
     let may_create = !named.iter().any(|named| is_other(&named));
     let mut recipients: Vec<Recipient> = Vec::new();
+    let mut local: Option<Arc<LocalKms>> = None;
     for key in named {
         // One client is enough for all keys of a service.
         let connected = recipients.iter().find(|other| other.kms.service() == key.service).map(|other| &other.kms);
-        let (kms, name): (Arc<dyn Kms>, _) = match (key.service, connected) {
-            (KmsService::Local, Some(kms)) => (Arc::clone(kms), key.key.to_owned()),
-            (KmsService::Local, None) if may_create => (Arc::new(home.open_or_create_key_store()?), key.key.to_owned()),
-            (KmsService::Local, None) => (Arc::new(home.open_key_store()?), key.key.to_owned()),
-            (_, connected) => key.connect(connected)?,
+        let (kms, name): (Arc<dyn Kms>, _) = if key.service == KmsService::Local {
+            let store = match local.take() {
+                Some(store) => store,
+                None if may_create => Arc::new(home.open_or_create_key_store()?),
+                None => Arc::new(home.open_key_store()?),
+            };
+            local_key_id(&store, key.key)?;
+            local = Some(Arc::clone(&store));
+            (store, key.key.to_owned())
+        } else {
+            key.connect(connected)?
         };
         recipients.push(Recipient { kms, key: name });
     }
@@ -121,8 +128,13 @@ fn trusted_local_keys(kms: &LocalKms, named: &[&str]) -> Result<TrustedKeys> {
         return Ok(TrustedKeys::Any);
     }
     // Envelopes name ids.
-    let ids = named.iter().map(|key| kms.describe_key(key).map(|found| found.key_id));
-    Ok(TrustedKeys::Only(ids.collect::<Result<_, _>>().map_err(unavailable)?))
+    Ok(TrustedKeys::Only(named.iter().map(|key| local_key_id(kms, key)).collect::<Result<_>>()?))
+}
+
+/// Id of the key that the user calls `name`.
+pub(crate) fn local_key_id(kms: &LocalKms, name: &str) -> Result<String> {
+    let found = kms.describe_key(name).map_err(|e| Failure::of_local_key(unavailable(e), name))?;
+    Ok(found.key_id)
 }
 
 impl ReaderKeys {
@@ -157,7 +169,7 @@ impl TrustedByUser {
         }
         failure.hint_if(
             ErrorKind::NotSealed,
-            "if it was sealed, its file in the folder `.sealift` beside it is missing: restore that too",
+            "if it was sealed, its file in the folder `.sealift` beside it is missing or another body's: restore both from one backup",
         )
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod core_dump;
 mod exit;
 mod home;
 mod interrupt;
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Cli;
 
 fn main() -> ExitCode {
+    core_dump::disable();
     let cli = Cli::parse();
     log(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

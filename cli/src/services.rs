@@ -221,7 +221,7 @@ fn not_built_in(service: KmsService) -> Failure {
         service => format!("{service}-kms"),
     };
     Failure::new(ErrorKind::KeyUnavailable, format!("this program was built without the key service `{service}`"))
-        .hint(format!("build it with that: cargo install sealift-cli --features {feature}"))
+        .hint(format!("build it with that: cargo install --path cli --features {feature}"))
 }
 
 #[cfg(test)]

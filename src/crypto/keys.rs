@@ -45,7 +45,10 @@ impl DataKey {
     /// For the cache of unwrapped keys alone, which hands out one and keeps one. It has no `Clone`, so that elsewhere a copy is never made
     /// by the way.
     pub(crate) fn duplicate(&self) -> Self {
-        Self(Box::new(*self.0))
+        // Not `Box::new(*self.0)`, which may come by the stack.
+        let mut copy = Self(Box::new([0; 32]));
+        copy.0.copy_from_slice(self.0.as_slice());
+        copy
     }
 
     /// The key's bytes, for whoever wraps it or hands it over on purpose. Handle them as what they are.

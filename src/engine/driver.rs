@@ -254,7 +254,8 @@ impl Driver {
         let object = Arc::clone(&self.object);
         match action {
             Action::Initiate => self.spawn(Op::Initiate, async move {
-                Ok(Input::Initiated(object.store.initiate(&object.key, &object.properties).await?))
+                let initiated = object.store.initiate_if(&object.key, &object.properties, object.condition);
+                Ok(Input::Initiated(initiated.await?))
             }),
             Action::Save(record) => self.save(record)?,
             Action::Fill(part) => self.fill(part)?,

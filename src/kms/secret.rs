@@ -50,8 +50,12 @@ pub(super) fn does_not_open(wrapped: &WrappedKey) -> Error {
 
 /// A name for a secret key that tells nothing about it: the first 16 bytes of SHA-256(`label` ‖ 0x00 ‖ key), in hex.
 pub(super) fn fingerprint(label: &str, key: &DataKey) -> String {
-    let digest = Sha256::new().chain_update(label).chain_update([0]).chain_update(key.expose()).finalize();
-    let mut hex = hex(&digest);
+    // In its place: a hasher that is moved leaves a copy of what it was last given behind.
+    let mut hasher = Sha256::new();
+    hasher.update(label);
+    hasher.update([0]);
+    hasher.update(key.expose());
+    let mut hex = hex(&hasher.finalize_reset());
     hex.truncate(32);
     hex
 }

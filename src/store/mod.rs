@@ -85,6 +85,17 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// Begins a multipart upload. `properties` become the object's at Complete.
     fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>>;
 
+    /// The same for an upload that will be completed under `condition`. A store that can tell already that it will fail refuses it with
+    /// [`ErrorKind::AlreadyExists`], before anything is sent. That it begins says nothing about the end.
+    fn initiate_if<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        properties: &'a Properties,
+        _condition: PutCondition,
+    ) -> BoxFuture<'a, Result<UploadId>> {
+        self.initiate(key, properties)
+    }
+
     /// Stores one part, replacing an earlier attempt at it.
     ///
     /// Segments of a payload that is [produced](Payload::produced) while it is sent hold the sender's memory: send or copy each and drop it

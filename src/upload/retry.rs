@@ -12,6 +12,8 @@ use crate::types::{Attempt, PartNumber};
 /// The pause before the n-th retry is random, evenly between nothing and `base` × 2ⁿ⁻¹, at most `cap` ("full jitter",
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). Where the store says how long to wait,
 /// it comes on top of that, so that what was refused together does not come back together.
+///
+/// Nothing is hedged: no request is sent a second time while the first may still be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often an operation is tried in all.
@@ -75,6 +77,8 @@ pub(super) struct Work {
     failures: BTreeMap<Op, u32>,
     /// The latest attempt at each upload part that was begun.
     attempts: BTreeMap<PartNumber, Attempt>,
+    /// Attempts at upload parts that were stored and lost again, which those that follow do not count as failures.
+    before: BTreeMap<PartNumber, u32>,
 }
 
 impl Work {
@@ -87,6 +91,7 @@ impl Work {
             waiting: BTreeSet::new(),
             failures: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            before: BTreeMap::new(),
         }
     }
 
@@ -97,6 +102,9 @@ impl Work {
     /// The next attempt at an upload part: the first, but where what was stored was lost.
     pub(super) fn add_put(&mut self, upload_part: PartNumber) {
         let before = self.attempts.get(&upload_part).map_or(0, |attempt| attempt.0);
+        if before > 0 {
+            self.before.insert(upload_part, before);
+        }
         self.add(Op::Put { upload_part, attempt: Attempt(before + 1) });
     }
 
@@ -160,7 +168,9 @@ impl Work {
             return false;
         }
         let failures = match op {
-            Op::Put { attempt, .. } => attempt.0,
+            Op::Put { upload_part, attempt } => {
+                attempt.0.saturating_sub(self.before.get(&upload_part).copied().unwrap_or(0))
+            }
             _ => self.failures.get(&op).map_or(1, |failures| failures.saturating_add(1)),
         };
         let Some(at) = self.policy.next(now, failures, retry, jitter) else { return false };
@@ -221,6 +231,22 @@ mod tests {
         let pause = |jitter| RetryPolicy::default().next(now, 1, after, jitter).unwrap() - now;
         assert_eq!(pause(0), Duration::from_secs(5));
         assert_eq!(pause(1 << 63), Duration::from_millis(5_125));
+    }
+
+    #[test]
+    fn a_part_that_was_stored_and_lost_has_all_its_attempts_again() {
+        let policy = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
+        let (mut work, now, part) = (Work::new(policy), Instant::now(), PartNumber::MIN);
+        for round in 0..3 {
+            work.add_put(part);
+            let first = work.begin_next(1).unwrap();
+            assert_eq!(first, Op::Put { upload_part: part, attempt: Attempt(2 * round + 1) });
+            assert!(work.retry(now, first, Retry::Yes, 0));
+            work.wake(now);
+            let second = work.begin_next(1).unwrap();
+            assert!(!work.clone().retry(now, second, Retry::Yes, 0), "there are two");
+            work.finish(second);
+        }
     }
 
     #[test]

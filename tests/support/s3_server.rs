@@ -39,10 +39,19 @@ pub(crate) fn seaweedfs() -> Server {
 /// moto: many services of AWS in one, in memory, with what `moto.py` mends. It demands no credentials.
 #[allow(dead_code, reason = "not every test uses it")]
 pub(crate) fn moto() -> Server {
+    moto_with_clock(0)
+}
+
+/// The same with a clock that is so many seconds ahead, or behind; if it is, requests must be signed with its time.
+#[allow(dead_code, reason = "not every test uses it")]
+pub(crate) fn moto_with_clock(ahead: i64) -> Server {
     let python = installed("python");
     let command = |port: u16, _: &Path| {
         let mut command = Command::new(&python);
         command.args(["-c", include_str!("moto.py"), "-H", "127.0.0.1", "-p", &port.to_string()]);
+        if ahead != 0 {
+            command.env("SEALIFT_AHEAD", ahead.to_string());
+        }
         command
     };
     Server::start("moto", command, |port| http_status(port, "GET", "/moto-api/").is_some_and(|status| status < 500))

@@ -18,6 +18,11 @@ pub(crate) fn run(_: &[String]) -> Result {
         ("all features", "--workspace --all-features"),
         ("default features", "--workspace"),
         ("the program without features", "--package sealift-cli --no-default-features"),
+        (
+            "the program for one store and one key service",
+            "--package sealift-cli --no-default-features --features oss,vault-kms",
+        ),
+        ("the program by portable", "--package sealift-cli --no-default-features --features portable,s3,aws-kms"),
         ("only portable", "--package sealift --no-default-features --features portable"),
         ("only ring", "--package sealift --no-default-features --features ring"),
     ] {

@@ -31,10 +31,10 @@ Examples:
 #[command(after_help = EXAMPLES)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true).args(["kms_key", "key_file", "remove"])))]
 pub(crate) struct Rewrap {
-    /// The object; with --recursive, a directory
+    /// The object; with --recursive, a directory or a prefix
     #[arg(value_name = "URL", value_hint = ValueHint::AnyPath)]
     pub(crate) url: Location,
-    /// Rewrap every sealed object in this directory and below; files that were not sealed are left alone
+    /// Rewrap every sealed object in this directory and below, or under this prefix; what was not sealed is left alone
     ///
     /// What fails is listed at the end, and does not keep the others from being done.
     #[arg(short, long)]

@@ -154,7 +154,7 @@ fn create(args: args::CreateKey) -> Result {
 
 fn describe(args: &DescribeKey) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    let key = Key::from(kms.describe_key(&args.key)?);
+    let key = Key::from(kms.describe_key(&args.key).map_err(|e| Failure::of_local_key(e, &args.key))?);
     args.json.print(&key, || key.text())
 }
 
@@ -179,7 +179,7 @@ fn change(
     said: impl FnOnce(&Key) -> String,
 ) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    let key = Key::from(change_it(&kms, name).map_err(|e| Failure::of_key(e, name))?);
+    let key = Key::from(change_it(&kms, name).map_err(|e| Failure::of_local_key(e, name))?);
     output.done(&key, || format!("{}: {}", key.key_id, said(&key)))
 }
 

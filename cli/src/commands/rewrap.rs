@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::small_engine;
 use crate::args::{Keys, Rewrap};
 use crate::exit::{Exit, Failure, Result};
-use crate::home::{Home, unavailable};
+use crate::home::Home;
 use crate::interrupt::Interrupts;
 use crate::keys::{self, TrustedByUser};
 use crate::output;
@@ -59,7 +59,7 @@ fn added(args: &Rewrap, home: &Home) -> Result<Vec<Recipient>> {
     if recipients.iter().any(|recipient| recipient.kms.service() == KmsService::Local) {
         let store = home.open_key_store()?;
         for recipient in recipients.iter_mut().filter(|recipient| recipient.kms.service() == KmsService::Local) {
-            recipient.key = store.describe_key(&recipient.key).map_err(unavailable)?.key_id;
+            recipient.key = keys::local_key_id(&store, &recipient.key)?;
         }
     }
     Ok(recipients)
@@ -78,10 +78,10 @@ fn removed(args: &Rewrap, home: &Home) -> Result<Remove> {
             return Ok(CmkId { kms: Some(named.service), key: named.id_in_envelopes()? });
         }
         if named.key.starts_with("alias/") {
-            let found = home.open_key_store()?.describe_key(named.key).map_err(unavailable).map_err(|e| {
-                Failure::from(e).hint("`sealift stat` shows the ids of an object's keys: --remove takes those as well")
+            let id = keys::local_key_id(&home.open_key_store()?, named.key).map_err(|failure| {
+                failure.hint("`sealift stat` shows the ids of an object's keys: --remove takes those as well")
             })?;
-            return Ok(CmkId { kms: Some(KmsService::Local), key: found.key_id });
+            return Ok(CmkId { kms: Some(KmsService::Local), key: id });
         }
         // An id alone may be any service's.
         let kms = (named.key != name).then_some(KmsService::Local);
@@ -151,6 +151,7 @@ impl Run {
                     .buffered(usize::from(args.concurrency))
             );
             while let Some((url, result)) = results.next().await {
+                let Some(result) = all.listed(&url, result) else { continue };
                 bar.count();
                 if let (true, Ok(done)) = (show, &result)
                     && done.outcome == RewrapOutcome::Planned
@@ -177,19 +178,22 @@ impl Run {
         below: &Below,
         url: &Location,
         listed: sealift::Result<sealift::ObjectKey>,
-    ) -> (String, sealift::Result<Rewrapped>) {
+    ) -> (String, Listed) {
         match listed {
             Err(e) => (url.to_string(), Err(e.while_doing("listing"))),
             Ok(key) => {
                 let (url, object) = below.object(key);
                 match object {
-                    Ok(object) => (url, self.rewrap(&object).await),
-                    Err(e) => (url, Err(e)),
+                    Ok(object) => (url, Ok(self.rewrap(&object).await)),
+                    Err(e) => (url, Ok(Err(e))),
                 }
             }
         }
     }
 }
+
+/// What became of an object, or why there is none: the listing failed.
+type Listed = sealift::Result<sealift::Result<Rewrapped>>;
 
 #[derive(Serialize)]
 struct One<'a> {
@@ -228,7 +232,11 @@ struct All {
     unchanged: u64,
     not_sealed: u64,
     failed: u64,
+    /// Of objects, and of the listing.
     failures: Vec<Failed>,
+    /// Whether there may be objects that were not seen.
+    #[serde(skip)]
+    is_cut_short: bool,
     /// In a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     planned: Vec<Planned>,
@@ -250,6 +258,16 @@ struct Planned {
 }
 
 impl All {
+    /// The object's result, unless it is the listing that failed.
+    fn listed(&mut self, url: &str, listed: Listed) -> Option<sealift::Result<Rewrapped>> {
+        listed
+            .map_err(|e| {
+                self.is_cut_short = true;
+                self.failures.push(Failed { url: url.to_owned(), error: e.to_string(), kind: Some(e.kind()) });
+            })
+            .ok()
+    }
+
     fn add(&mut self, url: String, result: sealift::Result<Rewrapped>) {
         match result {
             Ok(done) if done.outcome == RewrapOutcome::Unchanged => self.unchanged += 1,
@@ -293,7 +311,14 @@ impl All {
         let kind = if kinds.all(|kind| exit(kind) == exit(first)) { first } else { ErrorKind::Changed };
         debug_assert_eq!(exit(ErrorKind::Changed), Exit::Other);
         let total = self.rewrapped + self.unchanged + self.failed;
-        let message = format!("{} of {total} objects could not be rewrapped", self.failed);
+        let message = match (self.is_cut_short, self.failed) {
+            (true, 0) => format!("{} could not be listed to its end", self.url),
+            (true, failed) => format!(
+                "{} could not be listed to its end, and {failed} of {total} objects could not be rewrapped",
+                self.url
+            ),
+            (false, failed) => format!("{failed} of {total} objects could not be rewrapped"),
+        };
         Err(trusted.explain(Error::new(kind, message)).hint("the others are done; to try these again, run it again"))
     }
 }

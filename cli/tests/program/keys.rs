@@ -84,7 +84,8 @@ fn s26_a_key_that_is_not_there_is_refused_before_anything_is_sent() {
     sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "key store");
     assert!(!sandbox.exists("home/kms"), "a key store is not made for a key that it would not have");
     sandbox.run(&["put", "src", "other"]).expect(0);
-    sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "alias/none");
+    let run = sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "alias/none");
+    assert!(run.stderr().contains("sealift kms list-keys"), "{}", run.stderr());
     sandbox.run(&["put", "src", "store/obj", "--key-file", "none"]).expect_error(5, "none");
     assert!(!sandbox.exists("store"));
     assert_eq!(sandbox.uploads(), [""; 0]);

@@ -189,7 +189,8 @@ fn wrong_arguments_are_2() {
     assert_eq!(store.state(&id), "Enabled");
     for key in ["alias/none", "none", "00000000-0000-4000-8000-000000000000"] {
         for command in ["describe-key", "enable-key", "disable-key", "rotate-key", "schedule-key-deletion"] {
-            store.kms(&[command, key]).expect_error(5, key);
+            let run = store.kms(&[command, key]).expect_error(5, key);
+            assert!(run.stderr().contains("sealift kms list-keys"), "{}", run.stderr());
         }
     }
 }
@@ -230,6 +231,10 @@ fn check_cell(store: &KeyStore, operation: &str, external: bool, state: &str, ce
         store.import(&id, &noise(32));
     }
     store.put(&id, "obj").expect(0);
+    if operation.starts_with("rewrap") {
+        store.put("alias/default", "own").expect(0);
+        store.sandbox.run(&["put", "src", "both", "--kms-key", "alias/default", "--kms-key", &id]).expect(0);
+    }
     let (alias, another) = (format!("alias/{id}"), format!("alias/another-{id}"));
     store.kms(&["create-alias", &alias, &id]).expect(0);
     store.kms(&["create-alias", "alias/moving", "alias/default"]);
@@ -245,6 +250,8 @@ fn check_cell(store: &KeyStore, operation: &str, external: bool, state: &str, ce
         "put" => store.put(&id, "other"),
         "get" => store.sandbox.run(&["get", "obj", "out", "--force"]),
         "verify" => store.sandbox.run(&["verify", "obj"]),
+        "rewrap --kms-key" => store.sandbox.run(&["rewrap", "own", "--kms-key", &id]),
+        "rewrap --remove" => store.sandbox.run(&["rewrap", "both", "--remove", &id]),
         "list-keys" => store.kms(&["list-keys"]),
         "update-description" => store.kms(&["update-description", &id, "text"]),
         "tag-key" => store.kms(&["tag-key", &id, "a=b"]),

@@ -31,6 +31,7 @@ mod s3;
 #[cfg(feature = "s3")]
 #[path = "../../../tests/support/s3_server.rs"]
 mod s3_server;
+mod secrets;
 #[cfg(feature = "gateway")]
 mod serve;
 #[cfg(feature = "s3")]

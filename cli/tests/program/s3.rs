@@ -137,6 +137,36 @@ fn flags_name_the_store_as_well_as_profiles_do() {
     assert!(Run::of(&mut named).expect(0).bytes() == plain);
 }
 
+#[test]
+fn all_below_a_prefix_is_given_to_another_key() {
+    let world = World::new();
+    let plain = world.sandbox.random_file("src", 100_000);
+    for name in ["p/a", "p/b", "p/sub/c", "elsewhere"] {
+        let put = ["put", "src", &format!("s3://bucket/{name}"), "--tag", "team=a b", "--metadata", "host=web1"];
+        world.run(&put).expect(0);
+    }
+    let new = world.run(&["kms", "create-key"]).expect(0).stdout().trim().to_owned();
+    let rewrap = ["rewrap", "s3://bucket/p", "--recursive", "--kms-key", &new, "--only", "--json"];
+    let run = |more: &[&str]| {
+        let report = world.run(&[&rewrap[..], more].concat()).expect(0).json();
+        ["rewrapped", "unchanged", "failed"].map(|name| report[name].as_u64().unwrap())
+    };
+    assert_eq!(run(&["--dry-run"]), [3, 0, 0]);
+    assert_eq!(run(&[]), [3, 0, 0]);
+    assert_eq!(run(&[]), [0, 3, 0]);
+    for name in ["p/a", "p/b", "p/sub/c"] {
+        let stat = world.run(&["stat", &format!("s3://bucket/{name}"), "--json"]).expect(0).json();
+        assert_eq!(stat["data_keys"], serde_json::json!([{ "kms": "local", "key": new }]), "{name}");
+        assert_eq!(stat["metadata"], serde_json::json!({ "host": "web1" }), "{name}");
+    }
+    let stat = world.run(&["stat", "s3://bucket/elsewhere", "--json"]).expect(0).json();
+    assert_ne!(stat["data_keys"][0]["key"], new.as_str());
+    world.run(&["kms", "disable-key", "alias/default"]).expect(0);
+    assert!(world.run(&["cat", "s3://bucket/p/sub/c"]).expect(0).bytes() == plain);
+    let nowhere = world.run(&["rewrap", "s3://nowhere/p", "--recursive", "--kms-key", &new]).expect(3);
+    assert!(nowhere.stderr().contains("could not be listed to its end"), "{}", nowhere.stderr());
+}
+
 /// Bytes in all files below a directory.
 fn size(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();

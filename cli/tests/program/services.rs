@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::stub::{Reply, Stub};
 use crate::support::{Run, Sandbox};
 
-const ARN: &str = "arn:aws:kms:eu-west-1:123456789012:key/7799f07d-03b7-497c-80a6-a412c20b26c2";
+pub(crate) const ARN: &str = "arn:aws:kms:eu-west-1:123456789012:key/7799f07d-03b7-497c-80a6-a412c20b26c2";
 /// The numbers 0 to 31 in base64.
-const DATA_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const DATA_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// Runs the program with nothing that could lead it to a real service.
-fn run(sandbox: &Sandbox, env: &[(&str, &str)], args: &[&str]) -> Run {
+pub(crate) fn run(sandbox: &Sandbox, env: &[(&str, &str)], args: &[&str]) -> Run {
     let mut command = sandbox.command(args);
     let is_of_a_service = |name: &OsString| {
         let services = ["AWS_", "VAULT_", "BAO_", "ALIBABA", "ALICLOUD", "SEALIFT_ALIYUN", "SEALIFT_PKCS11"];

@@ -77,7 +77,8 @@ impl Sandbox {
 
     /// The program, with nothing of the environment that it looks at but the home of this sandbox.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
+        let program = std::env::var_os("SEALIFT_PROGRAM");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_sealift").into()));
         command.args(args).current_dir(self.dir.path()).env("SEALIFT_HOME", self.path("home")).stdin(Stdio::null());
         for name in ["SEALIFT_ROOT_KEY", "SEALIFT_BACKUP_PASSPHRASE", "RUST_LOG"] {
             command.env_remove(name);

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 /// (Grubbs, Lu and Ristenpart, <https://eprint.iacr.org/2017/664>). So does the chunk made here, and still only the key
 /// that the header commits to opens the message.
 #[test]
-fn a_chunk_made_to_open_under_two_keys_opens_under_the_one_committed_to() {
+fn s11_a_chunk_made_to_open_under_two_keys_opens_under_the_one_committed_to() {
     for &backend in Backend::available() {
         let (salt, context) = ([7; 24], b"context");
         let data_keys = [1, 2].map(|byte| DataKey::take(&mut [byte; 32]).unwrap());

@@ -80,7 +80,7 @@ impl Reader {
         let unfinished = self.unfinished(path, options.resume)?;
         let meter = Meter::new(Some(self.len()), options.progress);
         meter.done(unfinished.done);
-        self.fill(&unfinished, meter).await?;
+        self.fill(&unfinished, path, meter).await?;
 
         let Unfinished { file, done: resumed_from, place } = unfinished;
         let temp = match place {
@@ -115,11 +115,11 @@ impl Reader {
     }
 
     /// Writes what is missing, and notes how far it is where that can be gone on with.
-    async fn fill(&self, unfinished: &Unfinished, meter: Meter) -> Result<()> {
-        let target = Arc::clone(&unfinished.file);
+    async fn fill(&self, unfinished: &Unfinished, path: &Path, meter: Meter) -> Result<()> {
+        let (target, path) = (Arc::clone(&unfinished.file), path.to_owned());
         let write = move |stripe: Stripe, sealed: Buffer, scratch: &mut Scratch| {
             stripe.open_blocks(sealed.as_ref(), scratch, |at, plain| {
-                target.write_all_at(plain, at).map_err(|e| Error::io("writing the file", e))?;
+                target.write_all_at(plain, at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
                 meter.sealed(plain.len() as u64);
                 meter.done(plain.len() as u64);
                 Ok(())
@@ -131,7 +131,7 @@ impl Reader {
         };
         let (mut reached, mut noted) = (unfinished.done, unfinished.done);
         let mut noting: Option<tokio::task::JoinHandle<Result<()>>> = None;
-        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 1, write));
+        let mut spans = std::pin::pin!(self.0.opened(unfinished.done..self.len(), 0, write));
         let failure = loop {
             match spans.try_next().await {
                 // They come in order, so all before it is written.

@@ -225,8 +225,9 @@ impl Reader {
     /// The plaintext of `range`, in order, as it is authenticated, some spans ahead of whoever takes it. What of it lies past the end is
     /// left out. Ends with its first error. Bytes that were handed out are the caller's memory, and no longer in the budget.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        let twice = u32::try_from(self.0.shared.workers.threads()).unwrap_or(u32::MAX);
         self.0
-            .opened(range, 2, Inner::open_to_memory)
+            .opened(range, twice, Inner::open_to_memory)
             .map_ok(|opened| stream::iter(opened.stripes.into_iter().map(Ok)).chain(drop_at_end(opened.credits)))
             .try_flatten()
     }
@@ -252,7 +253,7 @@ impl Reader {
             })?;
             Ok((crc.value(), len))
         };
-        let mut spans = std::pin::pin!(inner.opened(0..self.len(), 1, check));
+        let mut spans = std::pin::pin!(inner.opened(0..self.len(), 0, check));
         let mut found = BTreeMap::new();
         while let Some(Opened { part, stripes, .. }) = spans.try_next().await? {
             let crc = found.entry(part).or_insert(0);

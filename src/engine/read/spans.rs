@@ -108,7 +108,8 @@ impl Stripe {
 }
 
 impl Inner {
-    /// Opens `range` span by span, in order. A stripe takes `cost` credits.
+    /// Opens `range` span by span, in order. Up to `twice` stripes of a span are there sealed and opened at once, while they are opened; any
+    /// other takes one buffer.
     ///
     /// How many are fetched at once is found out on the way, unless the store is on this machine or the caller has said it.
     /// Spans ahead of the one that is awaited are fetched only while half of the budget is free, and where it is short, that one is a
@@ -116,7 +117,7 @@ impl Inner {
     pub(super) fn opened<T, F>(
         self: &Arc<Self>,
         range: Range<u64>,
-        cost: u32,
+        twice: u32,
         open: F,
     ) -> impl Stream<Item = Result<Opened<T>>> + Send + use<T, F>
     where
@@ -126,7 +127,8 @@ impl Inner {
         let end = range.end.min(self.layout.plain_len());
         let (inner, in_flight) = (Arc::clone(self), FuturesOrdered::new());
         let (flow, throttled) = (self.flow(), self.retries.throttled());
-        let most = (self.shared.held_stripes() / (2 * cost)).clamp(1, SPAN_STRIPES / cost);
+        let most = (self.shared.held_stripes() / 2).saturating_sub(twice).clamp(1, SPAN_STRIPES);
+        let cost = move |span: &Span| span.stripes() + twice.min(span.stripes());
         stream::try_unfold((range.start, in_flight, flow, throttled), move |state| {
             let (mut at, mut in_flight, mut flow, mut throttled) = state;
             let (inner, open) = (Arc::clone(&inner), open.clone());
@@ -134,22 +136,24 @@ impl Inner {
                 let buffers = &inner.shared.buffers;
                 while in_flight.len() < flow.limit() as usize {
                     let Some(mut span) = inner.next_span(at..end, most) else { break };
-                    let credits = match buffers.spare_credits(cost * span.stripes()) {
+                    let credits = match buffers.spare_credits(cost(&span)) {
                         Some(credits) => credits,
                         None if !in_flight.is_empty() => break,
-                        None => match buffers.free_credits(cost * span.stripes()) {
+                        None => match buffers.free_credits(cost(&span)) {
                             Some(credits) => credits,
                             None => {
                                 let Some(short) = inner.next_span(at..end, 1) else { break };
                                 span = short;
-                                buffers.credits(cost * span.stripes()).await?
+                                buffers.credits(cost(&span)).await?
                             }
                         },
                     };
                     at += span.take;
                     let (inner, open) = (Arc::clone(&inner), open.clone());
                     in_flight.push_back(async move {
+                        let mut credits = credits;
                         let stripes = inner.open_span(&span, open).await?;
+                        drop(credits.split(twice.min(span.stripes()) as usize));
                         Ok((span.take, Opened { part: span.part, stripes, credits, end: span.at + span.take }))
                     });
                 }

@@ -286,7 +286,8 @@ fn hash(label: &[&[u8]], key: &DataKey) -> Result<DataKey> {
     let mut hasher = Sha256::new();
     label.iter().for_each(|part| hasher.update(part));
     hasher.update(key.expose());
-    hasher.finalize_into((&mut *digest).into());
+    // Not `finalize_into`, which moves the hasher and leaves a copy of what it was last given behind.
+    hasher.finalize_into_reset((&mut *digest).into());
     DataKey::take(digest.as_mut_slice())
 }
 

@@ -1,5 +1,7 @@
 //! OSS's calls, one method each: what the trait's methods do, with all that the answers tell.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::ready;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
@@ -11,7 +13,7 @@ use super::errors::{ErrorCode, checksum_differs};
 use super::incoming::{content_range, incoming};
 use super::properties::{ascii, info, object_headers};
 use super::{OssStore, xml};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::{
     CompletedPart, GetObject, ListedObject, ObjectInfo, Payload, Properties, PutCondition, PutPart, StoredPart, Upload,
 };
@@ -19,10 +21,12 @@ use crate::types::{ByteRange, ETag, ObjectKey, UploadId};
 
 /// Beyond any object, and far enough from the largest integer that no server overflows.
 const FAR: u64 = 1 << 62;
+/// How often an abort is repeated while parts go on arriving, before it is left to whoever retries.
+const ABORTS: u32 = 4;
 
 /// [`MultipartStore`](crate::store::MultipartStore)'s methods under OSS's names for them, with the answers' headers.
 impl OssStore {
-    /// InitiateMultipartUpload: [`initiate`](crate::store::MultipartStore::initiate).
+    /// InitiateMultipartUpload: [`initiate_if`](crate::store::MultipartStore::initiate_if).
     ///
     /// # Errors
     /// As there, and [`ErrorKind::Io`] if server-side encryption was asked for and is not confirmed.
@@ -30,8 +34,10 @@ impl OssStore {
         &self,
         key: &ObjectKey,
         properties: &Properties,
+        condition: PutCondition,
     ) -> Result<Answer<UploadId>> {
-        let headers = object_headers(properties, self.sse.as_ref())?;
+        let mut headers = object_headers(properties, self.sse.as_ref())?;
+        forbid_overwrite(&mut headers, condition);
         let answer = self.initiate_with(key, headers).await?;
         if let Some(sse) = &self.sse
             && let Err(error) = sse.confirm(answer.encryption().as_ref())
@@ -122,21 +128,36 @@ impl OssStore {
         }
     }
 
-    /// AbortMultipartUpload: [`abort`](crate::store::MultipartStore::abort).
+    /// AbortMultipartUpload: [`abort`](crate::store::MultipartStore::abort), repeated until OSS lists no part: one that was arriving
+    /// meanwhile is kept, and paid for.
+    /// <https://www.alibabacloud.com/help/en/oss/developer-reference/abortmultipartupload>
     ///
     /// # Errors
-    /// As there.
+    /// As there. [`ErrorKind::Changed`], to be tried again, if parts go on arriving.
     pub async fn abort_multipart_upload(&self, upload: &Upload) -> Result<()> {
         let mut call = Call::object(Method::DELETE, &upload.key, "giving up the upload of");
         call.query = vec![("uploadId", &upload.id.0)];
-        let aborted = self.client.empty(&call).await;
-        match aborted {
-            Err(error) if service_error(&error).map(|e| e.code()) != Some(ErrorCode::NoSuchUpload) => Err(error),
-            _ => {
-                self.checksums.forget(&upload.id);
-                Ok(())
+        let mut pause = Duration::from_millis(100);
+        for _ in 0..ABORTS {
+            match self.client.empty(&call).await {
+                // Also where it is gone already: a part that was arriving then may lie there.
+                Err(error) if !is_no_such_upload(&error) => return Err(error),
+                _ => {}
             }
+            let left = self.all_parts(upload).await;
+            self.checksums.forget(&upload.id);
+            match left {
+                Err(error) if is_no_such_upload(&error) => return Ok(()),
+                Ok(parts) if parts.is_empty() => return Ok(()),
+                // Those who may abort need not be allowed to list: then nobody can look.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
+                Err(error) => return Err(error),
+                Ok(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
         }
+        let message = format!("{}: parts are still arriving", call.doing);
+        Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
     }
 
     /// ListParts, all pages: [`list_parts`](crate::store::MultipartStore::list_parts).
@@ -316,6 +337,10 @@ pub(super) fn forbid_overwrite(headers: &mut HeaderMap, condition: PutCondition)
     if condition == PutCondition::IfNotExists {
         headers.insert("x-oss-forbid-overwrite", HeaderValue::from_static("true"));
     }
+}
+
+fn is_no_such_upload(error: &Error) -> bool {
+    service_error(error).is_some_and(|error| error.code() == ErrorCode::NoSuchUpload)
 }
 
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {

@@ -274,9 +274,15 @@ pub(super) fn service_error(error: &Error) -> Option<&ServiceError> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. At most five minutes: a header must not stop an upload for a day.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(Duration::from_secs(300)))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // What has passed already is no pause.
+        Err(_) => Duration::try_from(parse_http_date(text)? - OffsetDateTime::now_utc()).unwrap_or_default(),
+    };
+    Some(pause.min(Duration::from_secs(300)))
 }
 
 /// This machine's clock, and by how many seconds OSS's is ahead of it.
@@ -298,5 +304,25 @@ impl Clock {
         let before = self.0.swap(ahead, Relaxed);
         // Another request may have corrected it since ours was signed.
         ahead.abs_diff(before) > 1 || ahead.abs() > SKEW_ALLOWED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_that_oss_asks_for_is_kept_within_reason() {
+        let pause = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause("86400"), Some(Duration::from_secs(300)));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(pause("Sat, 06 Nov 2094 08:49:37 GMT"), Some(Duration::from_secs(300)));
+        assert_eq!(pause("soon"), None);
+        assert_eq!(pause("-1"), None);
     }
 }

@@ -118,7 +118,17 @@ impl MultipartStore for OssStore {
     }
 
     fn initiate<'a>(&'a self, key: &'a ObjectKey, properties: &'a Properties) -> BoxFuture<'a, Result<UploadId>> {
-        async move { Ok(self.initiate_multipart_upload(key, properties).await?.value) }.boxed()
+        self.initiate_if(key, properties, PutCondition::None)
+    }
+
+    /// OSS itself refuses to begin what it would refuse to publish.
+    fn initiate_if<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<UploadId>> {
+        async move { Ok(self.initiate_multipart_upload(key, properties, condition).await?.value) }.boxed()
     }
 
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {

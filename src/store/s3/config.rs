@@ -34,8 +34,8 @@ pub enum Addressing {
 
 /// A checksum that is sent with every part and object, for the store to compare and keep.
 ///
-/// Sealed bytes need none: whoever opens them notices every change. One is worth its cost where damage should be noticed by the sender,
-/// or where a bucket's policy demands it. TLS and TCP have checksums of their own.
+/// Sealed bytes need none to be read safely: whoever opens them notices every change. With one, the sender notices damage too, while the
+/// source is still there. TLS and TCP have checksums of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum S3Checksum {
@@ -79,7 +79,8 @@ pub struct S3Builder {
     profile: Option<String>,
     addressing: Addressing,
     credentials: Option<Credentials>,
-    checksum: Option<S3Checksum>,
+    /// `None`: what the store has.
+    checksum: Option<Option<S3Checksum>>,
     patience: Patience,
     copy_in_one: u64,
 }
@@ -136,9 +137,10 @@ impl S3Builder {
         self
     }
 
-    /// Sends a checksum with every part and object, and demands that the store compares it.
-    pub fn checksum(mut self, checksum: S3Checksum) -> Self {
-        self.checksum = Some(checksum);
+    /// Sends this checksum with every part and object, demands that the store compares it, and compares what it answers; `None` sends
+    /// none. Default: [`S3Checksum::Crc64Nvme`] to AWS, and none to an endpoint that was given, because not every store knows one.
+    pub fn checksum(mut self, checksum: impl Into<Option<S3Checksum>>) -> Self {
+        self.checksum = Some(checksum.into());
         self
     }
 
@@ -216,7 +218,7 @@ impl S3Builder {
             client: aws_sdk_s3::Client::from_conf(config.build()),
             bucket: self.bucket,
             url,
-            checksum: self.checksum,
+            checksum: self.checksum.unwrap_or_else(|| endpoint.is_none().then_some(S3Checksum::Crc64Nvme)),
             patience: self.patience,
             copy_in_one: self.copy_in_one,
         })
@@ -252,7 +254,8 @@ impl S3Builder {
 }
 
 /// The URLs that [`S3Store::url`](crate::store::MultipartStore::url) gives:
-/// `s3://BUCKET?endpoint=URL&region=NAME&profile=NAME&addressing=path|virtual-host`, each of them only where it matters.
+/// `s3://BUCKET?endpoint=URL&region=NAME&profile=NAME&addressing=path|virtual-host&checksum=crc64nvme|crc32c|none`, each of
+/// them only where it matters. The checksum does: parts of an upload that goes on must have the one it began with.
 impl FromStr for S3Builder {
     type Err = Error;
 
@@ -271,6 +274,9 @@ impl FromStr for S3Builder {
                 ("profile", _) => builder.profile(value),
                 ("addressing", "path") => builder.addressing(Addressing::Path),
                 ("addressing", "virtual-host") => builder.addressing(Addressing::VirtualHost),
+                ("checksum", "crc64nvme") => builder.checksum(S3Checksum::Crc64Nvme),
+                ("checksum", "crc32c") => builder.checksum(S3Checksum::Crc32c),
+                ("checksum", "none") => builder.checksum(None),
                 _ => return Err(invalid("has a parameter that means nothing")),
             };
         }
@@ -292,6 +298,11 @@ impl fmt::Display for Url<'_> {
             Addressing::Path => Some("path"),
             Addressing::VirtualHost => Some("virtual-host"),
         };
+        let checksum = self.builder.checksum.map(|checksum| match checksum {
+            Some(S3Checksum::Crc64Nvme) => "crc64nvme",
+            Some(S3Checksum::Crc32c) => "crc32c",
+            None => "none",
+        });
         write!(f, "s3://{}", self.builder.bucket)?;
         let mut separator = '?';
         for (name, value) in [
@@ -299,6 +310,7 @@ impl fmt::Display for Url<'_> {
             ("region", Some(self.region)),
             ("profile", self.builder.profile.as_deref()),
             ("addressing", addressing),
+            ("checksum", checksum),
         ] {
             if let Some(value) = value {
                 write!(f, "{separator}{name}={}", percent_encode(value))?;
@@ -348,14 +360,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_stores_url_makes_the_same_store() {
-        for builder in [local("b"), local("b.c").profile("a&b=c"), local("b").addressing(Addressing::VirtualHost)] {
+        for builder in [
+            local("b"),
+            local("b.c").profile("a&b=c"),
+            local("b").addressing(Addressing::VirtualHost),
+            local("b").checksum(S3Checksum::Crc32c),
+            local("b").checksum(None),
+        ] {
             let url = builder.build().await.unwrap().url();
             let again: S3Builder = url.parse().unwrap();
             let again = again.credentials("id", "secret", None).build().await.unwrap();
             assert_eq!(again.url(), url);
+            assert!(url.contains("checksum") || again.checksum.is_none(), "{url}");
         }
         let url = local("b").build().await.unwrap().url();
         assert_eq!(url, "s3://b?endpoint=http%3A%2F%2F127.0.0.1%3A9&region=here");
+    }
+
+    #[tokio::test]
+    async fn aws_gets_a_checksum_and_others_only_where_it_was_said() {
+        let aws = || S3Builder::new("b").region("eu-west-1").credentials("id", "secret", None);
+        let sent = async |builder: S3Builder| builder.build().await.unwrap().checksum;
+        // What the environment says of endpoints is not this test's.
+        if std::env::var_os("AWS_ENDPOINT_URL").is_none() && std::env::var_os("AWS_ENDPOINT_URL_S3").is_none() {
+            assert_eq!(sent(aws()).await, Some(S3Checksum::Crc64Nvme));
+        }
+        assert_eq!(sent(aws().checksum(None)).await, None);
+        assert_eq!(sent(local("b")).await, None);
+        assert_eq!(sent(local("b").checksum(S3Checksum::Crc32c)).await, Some(S3Checksum::Crc32c));
     }
 
     #[tokio::test]
@@ -368,9 +400,16 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint:?}");
             assert!(!error.to_string().contains("word"), "{error}");
         }
-        for url in
-            ["s3://", "s3:b", "oss://b", "s3://b?endpoint", "s3://b?x=y", "s3://b?region=%zz", "s3://b?addressing=x"]
-        {
+        for url in [
+            "s3://",
+            "s3:b",
+            "oss://b",
+            "s3://b?endpoint",
+            "s3://b?x=y",
+            "s3://b?region=%zz",
+            "s3://b?addressing=x",
+            "s3://b?checksum=md5",
+        ] {
             assert!(url.parse::<S3Builder>().is_err(), "{url}");
         }
     }

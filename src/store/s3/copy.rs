@@ -12,7 +12,7 @@ use super::encoding::{etag, percent_encode, percent_encode_path, quoted};
 use super::errors::Request;
 use super::objects::check_absent;
 use super::properties::{of_head, user_metadata};
-use super::uploads::{abort, complete, sdk_number};
+use super::uploads::{abort, complete_over, sdk_number};
 use super::{MAX_PART, MIN_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CompletedPart, ObjectInfo, PutCondition, Upload};
@@ -93,6 +93,11 @@ impl Copy<'_> {
         self.condition == PutCondition::IfNotExists
     }
 
+    /// The one object that a copy onto itself may replace: what somebody else wrote since then is not its to replace.
+    fn replaces(&self) -> Option<&ETag> {
+        self.metadata.as_ref().map(|_| &self.source.info.etag)
+    }
+
     fn request(&self) -> Request {
         let (from, to) = (self.store.name(&self.source.key), self.store.name(self.to));
         let doing = match self.metadata {
@@ -119,6 +124,7 @@ impl Copy<'_> {
                 .key(self.to.as_str())
                 .copy_source(self.copy_source())
                 .copy_source_if_match(quoted(&self.source.info.etag))
+                .set_if_match(self.replaces().map(quoted))
                 .set_if_none_match(self.is_new().then(|| "*".to_owned()))
                 // What is not said is the bucket's default, not the source's.
                 .set_storage_class(head.storage_class().cloned())
@@ -153,7 +159,7 @@ impl Copy<'_> {
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            complete(self.store, &upload, &parts, self.condition).await
+            complete_over(self.store, &upload, &parts, self.condition, self.replaces()).await
         };
         match copied.await {
             Ok(etag) => Ok(etag),

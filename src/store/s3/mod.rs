@@ -146,6 +146,21 @@ impl MultipartStore for S3Store {
         Box::pin(uploads::initiate(self, key, properties))
     }
 
+    /// S3 has the condition only at the end, so this looks itself.
+    fn initiate_if<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        properties: &'a Properties,
+        condition: PutCondition,
+    ) -> BoxFuture<'a, Result<UploadId>> {
+        Box::pin(async move {
+            if condition == PutCondition::IfNotExists {
+                objects::check_absent(self, key).await?;
+            }
+            uploads::initiate(self, key, properties).await
+        })
+    }
+
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
         let number = part.number;
         Box::pin(async move { uploads::put_part(self, upload, part).await.map_err(|error| error.with_part(number)) })

@@ -30,7 +30,8 @@ pub(super) async fn put(
     }
     let is_new = condition == PutCondition::IfNotExists;
     let request = Request::new(format!("store {}", store.name(key))).if_absent(is_new);
-    let Sums { crc64_nvme, crc32c, by_sdk } = sums(store.checksum, &payload);
+    let sums = sums(store.checksum, &payload);
+    let Sums { crc64_nvme, crc32c, by_sdk } = sums.clone();
     let (body, failure) = outgoing(payload);
     let put = store
         .client
@@ -59,6 +60,7 @@ pub(super) async fn put(
         Ok(Err(error)) => return Err(failure.take().unwrap_or_else(|| request.failed(error))),
         Err(_) => return Err(failure.take().unwrap_or_else(|| request.timed_out(allowed))),
     };
+    sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
 

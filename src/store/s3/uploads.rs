@@ -50,7 +50,8 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     let request = Request::new(format!("store a part of {}", store.name(&upload.key)));
-    let Sums { crc64_nvme, crc32c, by_sdk } = sums(store.checksum, &payload);
+    let sums = sums(store.checksum, &payload);
+    let Sums { crc64_nvme, crc32c, by_sdk } = sums.clone();
     let (body, failure) = outgoing(payload);
     let put = store
         .client
@@ -76,16 +77,32 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         Ok(Err(error)) => return Err(failure.take().unwrap_or_else(|| request.failed(error))),
         Err(_) => return Err(failure.take().unwrap_or_else(|| request.timed_out(allowed))),
     };
+    sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
 
 /// Checksums of a payload, in the fields of a request.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Sums {
     pub(super) crc64_nvme: Option<String>,
     pub(super) crc32c: Option<String>,
     /// For the SDK to compute while it sends, and to put behind the body.
     pub(super) by_sdk: Option<ChecksumAlgorithm>,
+}
+
+impl Sums {
+    /// Refuses an answer of a store that has another checksum of what it took. One that says none compared it, or knows none.
+    pub(super) fn compare(&self, request: &Request, crc64_nvme: Option<&str>, crc32c: Option<&str>) -> Result<()> {
+        for (sent, stored) in [(&self.crc64_nvme, crc64_nvme), (&self.crc32c, crc32c)] {
+            if let (Some(sent), Some(stored)) = (sent, stored)
+                && sent != stored
+            {
+                let why = format!("the checksum of what was sent is {sent}, but the store has something with {stored}");
+                return Err(request.contradicted(why).with_retry(Retry::Yes));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn sums(wanted: Option<S3Checksum>, payload: &Payload) -> Sums {
@@ -121,6 +138,17 @@ pub(super) async fn complete(
     parts: &[CompletedPart],
     condition: PutCondition,
 ) -> Result<ETag> {
+    complete_over(store, upload, parts, condition, None).await
+}
+
+/// The same, where `replaces` is the object that alone may be replaced. Stores that know no such condition do not mind it.
+pub(super) async fn complete_over(
+    store: &S3Store,
+    upload: &Upload,
+    parts: &[CompletedPart],
+    condition: PutCondition,
+    replaces: Option<&ETag>,
+) -> Result<ETag> {
     let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
     if parts.is_empty() {
         return invalid("an object is made of at least one part");
@@ -145,6 +173,7 @@ pub(super) async fn complete(
             .upload_id(&upload.id.0)
             .multipart_upload(listed.clone())
             .set_if_none_match(is_new.then(|| "*".to_owned()))
+            .set_if_match(replaces.map(quoted))
             .send()
     };
     let answer = match store.send(&request, store.patience.publish, complete).await {

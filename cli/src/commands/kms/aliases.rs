@@ -17,7 +17,7 @@ struct Alias {
 pub(super) fn create(args: &PutAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
     kms.create_alias(&args.alias, &args.key).map_err(|e| {
-        Failure::of_key(e, &args.key).hint_if(
+        Failure::of_local_key(e, &args.key).hint_if(
             ErrorKind::AlreadyExists,
             format!("to let it stand for this key instead: sealift kms update-alias {} {}", args.alias, args.key),
         )
@@ -27,7 +27,7 @@ pub(super) fn create(args: &PutAlias) -> Result {
 
 pub(super) fn update(args: &PutAlias) -> Result {
     let kms = Home::find()?.open_key_store()?;
-    kms.update_alias(&args.alias, &args.key).map_err(|e| Failure::of_key(e, &args.key))?;
+    kms.update_alias(&args.alias, &args.key).map_err(|e| Failure::of_local_key(e, &args.key))?;
     stands_for(args, &kms)
 }
 

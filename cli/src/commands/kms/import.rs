@@ -38,7 +38,7 @@ pub(super) fn parameters(args: &GetParametersForImport) -> Result {
     check_destinations(key_file, token_file, args.force)?;
     let found = kms
         .get_parameters_for_import(&args.key, args.wrapping_algorithm, args.wrapping_key_spec)
-        .map_err(|e| Failure::of_key(e, &args.key))?;
+        .map_err(|e| Failure::of_local_key(e, &args.key))?;
     for (path, bytes) in [(key_file, &found.public_key), (token_file, &found.import_token)] {
         if let Some(path) = path {
             let failed = |e| Error::io(format!("writing {}", path.display()), e);
