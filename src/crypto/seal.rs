@@ -45,12 +45,9 @@ impl Sealer {
     }
 
     /// Begins a message with a salt of the caller's choice, to reproduce test vectors. **Using a salt twice under one
-    /// key gives away both plaintexts and the means to forge**, so this exists only under `--cfg sealift_test_vectors`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`] if the backend fails.
-    #[cfg(any(test, sealift_test_vectors))]
-    pub fn begin_with_salt(backend: Backend, key: &DataKey, context: &[u8], salt: [u8; Salt::LEN]) -> Result<Self> {
+    /// key gives away both plaintexts and the means to forge**, so only the crate's own tests have this.
+    #[cfg(test)]
+    pub(crate) fn begin_with_salt(backend: Backend, key: &DataKey, context: &[u8], salt: [u8; Salt::LEN]) -> Result<Self> {
         Self::with_salt(backend, key, context, salt)
     }
 

@@ -25,7 +25,7 @@ struct Recipe {
     run: fn(&[String]) -> Result,
 }
 
-const RECIPES: [Recipe; 11] = [
+const RECIPES: [Recipe; 10] = [
     Recipe {
         name: "setup",
         arguments: "",
@@ -34,12 +34,6 @@ const RECIPES: [Recipe; 11] = [
     },
     Recipe { name: "check", arguments: "", about: "formatting, lints, documentation, licences", run: check::run },
     Recipe { name: "test", arguments: "", about: "all tests, at most 25 minutes on 2 cores", run: test::run },
-    Recipe {
-        name: "vectors",
-        arguments: "",
-        about: "the test vectors that fix salts, in a build of their own (part of test)",
-        run: test::vectors,
-    },
     Recipe {
         name: "soak",
         arguments: "",
