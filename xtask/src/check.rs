@@ -14,8 +14,9 @@ pub(crate) fn run(_: &[String]) -> Result {
         let mut tree = cargo("tree --locked --manifest-path fuzz/Cargo.toml --quiet --depth 0");
         steps.run("lock file of fuzz/", &mut tree)?;
     }
+    // With all features, tests and benches are looked at too. The others only have to build: each is a build of its own.
     for (features, packages) in [
-        ("all features", "--workspace --all-features"),
+        ("all features", "--workspace --all-features --all-targets"),
         ("default features", "--workspace"),
         ("the program without features", "--package sealift-cli --no-default-features"),
         (
@@ -26,7 +27,7 @@ pub(crate) fn run(_: &[String]) -> Result {
         ("only portable", "--package sealift --no-default-features --features portable"),
         ("only ring", "--package sealift --no-default-features --features ring"),
     ] {
-        let arguments = format!("clippy --locked --all-targets {packages} -- -D warnings");
+        let arguments = format!("clippy --locked {packages} -- -D warnings");
         steps.run(format!("lints, {features}"), &mut cargo(&arguments))?;
     }
     let mut doc = cargo("doc --locked --workspace --all-features --no-deps");
