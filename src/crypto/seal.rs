@@ -47,7 +47,12 @@ impl Sealer {
     /// Begins a message with a salt of the caller's choice, to reproduce test vectors. **Using a salt twice under one
     /// key gives away both plaintexts and the means to forge**, so only the crate's own tests have this.
     #[cfg(test)]
-    pub(crate) fn begin_with_salt(backend: Backend, key: &DataKey, context: &[u8], salt: [u8; Salt::LEN]) -> Result<Self> {
+    pub(crate) fn begin_with_salt(
+        backend: Backend,
+        key: &DataKey,
+        context: &[u8],
+        salt: [u8; Salt::LEN],
+    ) -> Result<Self> {
         Self::with_salt(backend, key, context, salt)
     }
 

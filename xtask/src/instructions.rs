@@ -75,7 +75,8 @@ fn instructions(said: &str) -> Option<u64> {
 }
 
 fn baseline() -> Result<BTreeMap<String, u64>> {
-    let text = fs::read_to_string(BASELINE).map_err(|error| format!("cannot read {BASELINE}: {error}"))?;
+    let advice = "`cargo xtask instructions --bless` makes it";
+    let text = fs::read_to_string(BASELINE).map_err(|error| format!("cannot read {BASELINE}: {error}; {advice}"))?;
     let read = |line: &str| {
         let (name, count) = line.split_once(' ')?;
         Some((name.to_owned(), count.parse().ok()?))

@@ -97,9 +97,9 @@ fn every_row_is_there_with_figures_and_a_chart() {
             Event::End(_) => depth -= 1,
             Event::Empty(tag) => {
                 let class = tag.try_get_attribute("class").unwrap();
-                let class = class.map(|class| String::from_utf8_lossy(&class.value).into_owned()).unwrap_or_default();
+                let class = class.map(|class| class.value.into_owned()).unwrap_or_default();
                 bars +=
-                    usize::from(tag.name().as_ref() == b"rect" && (class.contains("ours") || class.contains("other")));
+                    usize::from(tag.name().as_ref() == "rect" && (class.contains("ours") || class.contains("other")));
             }
             Event::Eof => break,
             _ => {}

@@ -106,7 +106,10 @@ pub(super) fn small<'a>(bed: &'a Bed, rows: &mut Vec<Row<'a>>, claims: &mut Vec<
         messages,
         keys,
         Box::new(move || {
-            (0..MESSAGES).try_for_each(|_| Ok(drop(black_box(seal_message(backend, &own, CONTEXT, plain)?))))
+            (0..MESSAGES).try_for_each(|_| {
+                black_box(seal_message(backend, &own, CONTEXT, plain)?);
+                Ok(())
+            })
         }),
     );
     row(
@@ -116,7 +119,10 @@ pub(super) fn small<'a>(bed: &'a Bed, rows: &mut Vec<Row<'a>>, claims: &mut Vec<
         messages,
         keys,
         Box::new(move || {
-            (0..MESSAGES).try_for_each(|_| Ok(drop(black_box(open_message(backend, &key, CONTEXT, &sealed)?))))
+            (0..MESSAGES).try_for_each(|_| {
+                black_box(open_message(backend, &key, CONTEXT, &sealed)?);
+                Ok(())
+            })
         }),
     );
     let most = bed.most_threads();
