@@ -72,7 +72,7 @@ fn command_line() -> exit::Result<Cli> {
 
 fn log(cli: &Cli) {
     #[cfg(feature = "gateway")]
-    if let args::Command::Serve(serve) = &cli.command {
+    if let Command::Serve(serve) = &cli.command {
         return log_of_server(cli.verbose, serve.log_format);
     }
     let default = match cli.verbose {

@@ -230,7 +230,7 @@ impl MultipartStore for Counting {
         let from = tail.len() - (len - range.start) as usize;
         let bytes = Bytes::copy_from_slice(&tail[from..from + (range.end - range.start) as usize]);
         let properties = self.properties.lock().unwrap().clone();
-        let info = ObjectInfo { len, etag: ETag("whole".to_owned()), modified: None, properties };
+        let info = ObjectInfo { len, etag: ETag("whole".to_owned()), modified: None, properties, encryption: None };
         future::ready(Ok(GetObject { info, range, body: stream::iter([Ok(bytes)]).boxed() })).boxed()
     }
 

@@ -170,7 +170,7 @@ impl Inner {
     }
 
     /// Removes all that is kept of an upload. The record comes last: until then it can be aborted again.
-    pub(super) async fn remove_state(&self, bucket: &BucketName, id: &str) -> Result<()> {
+    pub(in crate::service) async fn remove_state(&self, bucket: &BucketName, id: &str) -> Result<()> {
         self.uploads.remove(bucket, id);
         let prefix = format!("{}{id}.", names::uploads(bucket));
         let rows: Vec<_> = self.store.list(&prefix).try_collect().await?;
