@@ -231,7 +231,7 @@ mod tests {
         }
         assert_eq!(value(&["sealift", "put", "a", "b", "--threads", "7"], "threads").as_deref(), Some("7"));
         assert_eq!(value(&["sealift", "uploads", "resume", "a"], "concurrency").as_deref(), Some("5"));
-        let rewrap = ["sealift", "rewrap", "a", "--concurrency", "9"];
+        let rewrap = ["sealift", "rewrap", "a", "--remove", "b", "--concurrency", "9"];
         assert_eq!(value(&rewrap, "concurrency").as_deref(), Some("9"));
     }
 

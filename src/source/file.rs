@@ -86,7 +86,8 @@ impl ReadAt for FileSource {
 
     /// As far as its ends tell.
     fn is_in_memory(&self, offset: u64, len: usize) -> bool {
-        let Some(last) = (len as u64).checked_sub(1).and_then(|last| offset.checked_add(last)) else { return true };
+        let Some(before_last) = (len as u64).checked_sub(1) else { return true };
+        let Some(last) = offset.checked_add(before_last) else { return false };
         is_cached(&self.file, offset) && (last == offset || is_cached(&self.file, last))
     }
 

@@ -293,7 +293,7 @@ mod tests {
         ] {
             let Err(error) = settings(ossutil, aliyun, name) else { panic!("{says}") };
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            let text = format!("{error:?}");
+            let text = format!("{error} {error:?}");
             assert!(text.contains(says) && !text.contains("s7"), "{text}");
         }
     }

@@ -50,7 +50,7 @@ impl Target {
 
     /// Removes what was made here.
     pub(super) async fn clean(&self) -> Result {
-        for what in ["sealed", "plain"] {
+        for what in ["read", "sealed", "plain"] {
             match self.store.delete(&self.key(what).parse()?).await {
                 Err(e) if self.keeps && e.kind() != ErrorKind::NotFound => return Err(e.into()),
                 _ => {}
@@ -78,21 +78,21 @@ pub(super) fn rows<'a>(
             let name = format!("{name}, {}", target.url);
             rows.push(Row { group: Group::Url, id: id(what), name, threads: most, amount, limits: NETWORK, work });
         };
-        let put = {
+        let put_as = {
             let engine = engine.clone();
-            move || {
+            move |what| {
                 let source = Box::new(FileSource::open(bed.file())?);
-                bed.wait(bed.put_into(&engine, Arc::clone(&target.store), target.key("sealed"), source))
+                bed.wait(bed.put_into(&engine, Arc::clone(&target.store), target.key(what), source))
             }
         };
         let put_plain = move || bed.wait(put_plain(bed, target));
         let all = Amount::Bytes(bed.size);
         if target.keeps {
-            // What is read back, before the first turn.
-            put()?;
+            // What is read back, before the first turn: a reader refuses what is replaced meanwhile, so that is an object of its own.
+            put_as("read")?;
             put_plain()?;
         }
-        push("put", "sealed", all, Box::new(put));
+        push("put", "sealed", all, Box::new(move || put_as("sealed")));
         push("plain-put", "plaintext by the same client", all, Box::new(put_plain));
         let mut claim = |mine: &str, other: &str, about: &str| {
             let about = format!("{about}, {}: of the same client's plaintext", target.url);
@@ -104,7 +104,7 @@ pub(super) fn rows<'a>(
         }
         claim("open", "plain-get", "download");
         claim("range", "plain-range", "range of 1 MiB");
-        let reader = bed.wait(bed.open(&engine, Arc::clone(&target.store), &target.key("sealed")))?;
+        let reader = bed.wait(bed.open(&engine, Arc::clone(&target.store), &target.key("read")))?;
         let ranges = reader.clone();
         push(
             "open",
