@@ -135,7 +135,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Put(Put),
+    Put(Box<Put>),
     Get(Get),
     Cat(Cat),
     Stat(Stat),

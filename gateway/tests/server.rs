@@ -104,6 +104,30 @@ fn what_is_too_much_is_refused() {
     expect(&ask(&gateway, "GET /open/one HTTP/1.1"), 200, "1234567890");
 }
 
+/// The command line of AWS takes the status of an answer that came instead of "100 Continue" for that of the next request, too.
+#[test]
+fn who_waits_to_send_is_told_to_or_has_no_other_answer_on_the_connection() {
+    let gateway = Running::with(open_bucket);
+    expect(&answer(begin_put(&gateway, "/open", 0)), 200, "");
+    let waiting = |path: &str, len: usize| {
+        let mut stream = connect(&gateway);
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {len}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    expect(&answer(waiting("/open/empty", 0)), 200, "connection: close");
+    expect(&answer(waiting("/none/object", 5)), 403, "connection: close");
+
+    let mut told = waiting("/open/object", 5);
+    let mut head = [0; 25];
+    told.read_exact(&mut head).unwrap();
+    assert_eq!(head, *b"HTTP/1.1 100 Continue\r\n\r\n");
+    told.write_all(b"12345GET /open/object HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let both = answer(told);
+    expect(&both, 200, "\r\n\r\n12345");
+    assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2, "{both}");
+}
+
 #[test]
 fn slow_clients_are_given_up() {
     let gateway = Running::with(|config| {
@@ -138,13 +162,16 @@ fn it_ends_when_what_is_in_flight_has_ended() {
     assert_eq!(std::fs::read(gateway.path("store/open/last")).unwrap(), b"1234567890");
 }
 
-#[tokio::test]
+// On threads of its own, for a client of HTTP/2 has to answer when the gateway asks it to end the connection.
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_and_either_version_of_http() {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = (dir.path().join("crt"), dir.path().join("key"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]);
-    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
+    // Its own root, and yet not an authority, as which rustls would refuse it.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
     let made = openssl.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let gateway = Running::with(|config| {

@@ -29,8 +29,8 @@ use crate::url::Location;
 pub(crate) async fn run(cli: Cli) -> Result {
     let verbose = cli.verbose;
     match cli.command {
-        Command::Put(args) if args.tree.recursive => Box::pin(put_tree::put_tree(args, verbose)).await,
-        Command::Put(args) => Box::pin(put::put(args, verbose)).await,
+        Command::Put(args) if args.tree.recursive => Box::pin(put_tree::put_tree(*args, verbose)).await,
+        Command::Put(args) => Box::pin(put::put(*args, verbose)).await,
         Command::Get(args) if args.tree.recursive => Box::pin(get_tree::get_tree(args, verbose)).await,
         Command::Get(args) => Box::pin(get::get(args, verbose)).await,
         Command::Cat(args) => Box::pin(get::cat(args)).await,

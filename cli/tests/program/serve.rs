@@ -17,7 +17,7 @@ struct Server {
 
 impl Server {
     fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
-        let mut command = sandbox.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        let mut command = sandbox.command([&["serve", "--listen", "127.0.0.1:0"], args].concat());
         command.env("SEALIFT_ACCESS_KEY_ID", "me").env("SEALIFT_ACCESS_KEY_SECRET", "s3cr3t");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -85,7 +85,7 @@ fn it_listens_answers_and_stops() {
 #[test]
 fn a_demo_needs_nothing_and_leaves_nothing() {
     let sandbox = Sandbox::new();
-    let mut command = sandbox.command(&["serve", "--demo", "--listen", "127.0.0.1:0"]);
+    let mut command = sandbox.command(["serve", "--demo", "--listen", "127.0.0.1:0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
@@ -104,7 +104,7 @@ fn a_demo_needs_nothing_and_leaves_nothing() {
 fn what_it_cannot_do_it_says_before_it_listens() {
     let sandbox = Sandbox::new();
     let serve = |args: &[&str]| {
-        let mut command = sandbox.command(&[&["serve"], args].concat());
+        let mut command = sandbox.command([&["serve"], args].concat());
         command.env_remove("SEALIFT_ACCESS_KEY_ID").env_remove("SEALIFT_ACCESS_KEY_SECRET");
         Run::of(&mut command)
     };

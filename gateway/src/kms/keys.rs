@@ -28,7 +28,7 @@ pub(super) fn create(store: &Store, parameters: &Parameters) -> Result<Value> {
         Some(_) => return Err(Refusal::parameter("Origin is Aliyun_KMS or EXTERNAL")),
     };
     let description = parameters.get("Description").unwrap_or_default().to_owned();
-    let tags = parameters.get("Tags").map_or(Ok(BTreeMap::new()), |text| tags(text))?;
+    let tags = parameters.get("Tags").map_or(Ok(BTreeMap::new()), tags)?;
     let key = store.local.create_key(CreateKey { origin, description, tags });
     key.map(|key| metadata(store, &key)).map_err(|error| Refusal::of(&error, ""))
 }

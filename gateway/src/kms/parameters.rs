@@ -104,7 +104,7 @@ impl Parameters {
     }
 
     /// The part of `all` that is asked for, with what says so.
-    pub(super) fn page<T>(&self, all: Vec<T>) -> Result<(Vec<T>, [(&'static str, u64); 3])> {
+    pub(super) fn page<T>(&self, all: Vec<T>) -> Result<(Vec<T>, Counts)> {
         let number = self.number("PageNumber", 1, 1..=u64::from(u32::MAX))?;
         let size = self.number("PageSize", 10, 1..=100)?;
         let total = all.len() as u64;
@@ -113,6 +113,9 @@ impl Parameters {
         Ok((page, [("PageNumber", number), ("PageSize", size), ("TotalCount", total)]))
     }
 }
+
+/// Number and size of a page, and how many there are in all, by the names that answers have for them.
+pub(super) type Counts = [(&'static str, u64); 3];
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_not_what_it_must_be_is_refused_without_being_quoted() {
-        let parameters = read("P=s3cr3t&N=8&E=%5B%5D&D={\"a\":1}", "").unwrap();
+        let parameters = read("P=s3cr3t&N=8&E=%5B%5D&D=%7B%22a%22%3A1%7D", "").unwrap();
         for refused in [
             parameters.required_base64("P").unwrap_err(),
             parameters.number("N", 1, 1..=7).unwrap_err(),

@@ -132,7 +132,7 @@ fn acs3(head: &Parts, body: &[u8], fields: &str, keys: &AccessKeys, now: SystemT
 
 fn check_time(text: &str, keys: &AccessKeys, now: SystemTime) -> Result<()> {
     // `yyyy-MM-ddTHH:mm:ssZ` and nothing else that the RFC allows.
-    let is_plain = text.len() == 20 && text.ends_with('Z');
+    let is_plain = text.len() == 20 && text.as_bytes().get(10) == Some(&b'T') && text.ends_with('Z');
     let time = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| is_plain).ok_or_else(|| {
         Refusal::new(400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
     })?;
@@ -246,6 +246,7 @@ mod tests {
             (set("SignatureMethod", "NONE"), "InvalidSignatureMethod"),
             (set("Version", "2014-05-26"), "InvalidVersion"),
             (set("Timestamp", "2016-02-23 12:46:24Z"), "InvalidTimeStamp.Format"),
+            (set("Timestamp", "2016-02-23t12:46:24Z"), "InvalidTimeStamp.Format"),
             (set("Timestamp", "2016-02-23T13:46:24Z"), "InvalidTimeStamp.Expired"),
         ] {
             assert_eq!(asked(change, SIGNED_AT), says);

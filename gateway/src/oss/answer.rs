@@ -175,18 +175,17 @@ pub(super) fn http_date(time: SystemTime) -> String {
     )
 }
 
-/// `2012-02-24T08:43:27.000Z`
+/// `2012-02-24T08:43:27.000Z`: whole seconds, and clients refuse other milliseconds than these.
 pub(super) fn xml_date(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.000Z",
         time.year(),
         u8::from(time.month()),
         time.day(),
         time.hour(),
         time.minute(),
-        time.second(),
-        time.millisecond()
+        time.second()
     )
 }
 
@@ -200,7 +199,7 @@ mod tests {
     fn dates_are_written_as_clients_read_them() {
         let time = UNIX_EPOCH + Duration::from_millis(1_132_253_398_007);
         assert_eq!(http_date(time), "Thu, 17 Nov 2005 18:49:58 GMT");
-        assert_eq!(xml_date(time), "2005-11-17T18:49:58.007Z");
+        assert_eq!(xml_date(time), "2005-11-17T18:49:58.000Z");
     }
 
     #[test]

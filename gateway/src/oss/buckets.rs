@@ -29,12 +29,13 @@ impl Context<'_> {
         });
         let truncated = buckets.len() > most;
         buckets.truncate(most);
-        let region = escape(self.service().region());
+        let (region, host) = self.place()?;
         let rows: String = buckets
             .iter()
             .map(|bucket| {
                 format!(
-                    "<Bucket><CreationDate>{}</CreationDate><Location>oss-{region}</Location><Region>{region}</Region>\
+                    "<Bucket><CreationDate>{}</CreationDate><ExtranetEndpoint>{host}</ExtranetEndpoint>\
+                     <IntranetEndpoint>{host}</IntranetEndpoint><Location>oss-{region}</Location><Region>{region}</Region>\
                      <Name>{}</Name><StorageClass>Standard</StorageClass></Bucket>",
                     xml_date(bucket.created),
                     bucket.name
@@ -87,8 +88,7 @@ impl Context<'_> {
 
     pub(super) async fn bucket_info(&self) -> Done {
         let bucket = self.service().bucket(&self.bucket()?).await?;
-        let (region, host) =
-            (escape(self.service().region()), escape(self.request.header("host")?.unwrap_or_default()));
+        let (region, host) = self.place()?;
         let encryption = match &bucket.encryption {
             None => "<SSEAlgorithm>None</SSEAlgorithm>".to_owned(),
             Some(encryption) => rule(encryption),
@@ -194,6 +194,11 @@ impl Context<'_> {
             }
         }
         Ok(xml(StatusCode::OK, &format!("<DeleteResult>{}{rows}</DeleteResult>", self.encoding())))
+    }
+
+    /// Region and endpoint, which is the one that the request was sent to, as XML writes them.
+    fn place(&self) -> Result<(String, String), Refused> {
+        Ok((escape(self.service().region()), escape(self.request.header("host")?.unwrap_or_default())))
     }
 
     async fn page(&self, after: &str) -> Result<(Listing, ListRequest), Refused> {

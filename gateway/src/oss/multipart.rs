@@ -67,6 +67,7 @@ impl Context<'_> {
                 etag(&part.etag)
             ),
         );
+        set(&mut response, "etag", &etag(&part.etag));
         set_crc64(&mut response, Some(part.crc64));
         set_encryption(&mut response, part.encrypted.as_ref());
         Ok(response)
@@ -102,6 +103,7 @@ impl Context<'_> {
                 escape(&etag(&written.etag))
             ),
         );
+        set(&mut response, "etag", &etag(&written.etag));
         set_crc64(&mut response, written.crc64);
         set_encryption(&mut response, written.encrypted.as_ref());
         Ok(response)

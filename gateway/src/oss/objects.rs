@@ -69,6 +69,7 @@ impl Context<'_> {
                 etag(&written.etag)
             ),
         );
+        set(&mut response, "etag", &etag(&written.etag));
         set_crc64(&mut response, written.crc64);
         set_encryption(&mut response, written.encrypted.as_ref());
         Ok(response)

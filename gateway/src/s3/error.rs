@@ -15,7 +15,9 @@ pub(super) fn s3_error(failure: Failure) -> S3Error {
         Kind::BucketAlreadyExists => (Code::BucketAlreadyOwnedByYou, None),
         Kind::BucketNotEmpty => (Code::BucketNotEmpty, None),
         Kind::InvalidBucketName => (Code::InvalidBucketName, None),
-        Kind::NoSuchEncryptionRule => (Code::ServerSideEncryptionConfigurationNotFoundError, None),
+        Kind::NoSuchEncryptionRule => {
+            (Code::ServerSideEncryptionConfigurationNotFoundError, Some(StatusCode::NOT_FOUND))
+        }
         Kind::NoSuchKey => (Code::NoSuchKey, None),
         Kind::InvalidObjectName | Kind::InvalidArgument => (Code::InvalidArgument, None),
         Kind::AlreadyExists | Kind::PreconditionFailed => (Code::PreconditionFailed, None),

@@ -81,7 +81,7 @@ impl Dialect for S3Dialect {
         request.extensions_mut().insert(noted.clone());
         Box::pin(async move {
             let mut response = match self.s3s.call(request).await {
-                Ok(response) => response.map(|body| Body::new(body)),
+                Ok(response) => response.map(Body::new),
                 Err(error) => {
                     tracing::error!("a request was not answered: {:?}", s3s::StdError::from(error));
                     status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error.")

@@ -59,10 +59,13 @@ impl Protocol {
     /// `Action` with `Version=2016-01-20`, a form at `/`, or the headers that stand for them, are KMS; an authorization `OSS …` or
     /// `OSS4-…`, a header `x-oss-…`, or a signature of OSS in the query are OSS; all else is S3.
     pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        let text =
-            |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // As bytes: one that is no text is refused in the protocol that it begins as.
+        let begins = |name: header::HeaderName, with: &[&str]| {
+            let value = headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
+            with.iter().any(|start| value.starts_with(start.as_bytes()))
+        };
         if uri.path() == "/" && [Method::GET, Method::POST].contains(method) {
-            let is_form = text(header::CONTENT_TYPE).starts_with("application/x-www-form-urlencoded");
+            let is_form = begins(header::CONTENT_TYPE, &["application/x-www-form-urlencoded"]);
             let query = uri.query().unwrap_or_default();
             let has = |name: &str| form_urlencoded::parse(query.as_bytes()).any(|(found, _)| found == name);
             // A form may have either, or both, in its body.
@@ -73,8 +76,7 @@ impl Protocol {
                 return Self::Kms;
             }
         }
-        let authorization = text(header::AUTHORIZATION);
-        let is_signed_for_oss = authorization.starts_with("OSS ") || authorization.starts_with("OSS4-");
+        let is_signed_for_oss = begins(header::AUTHORIZATION, &["OSS ", "OSS4-"]);
         if is_signed_for_oss || headers.keys().any(|name| name.as_str().starts_with("x-oss-")) {
             return Self::Oss;
         }

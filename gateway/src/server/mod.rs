@@ -11,9 +11,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -220,6 +221,7 @@ impl Server {
         };
         let head = (request.method(), request.uri().path());
         let observed = Observed::new(Arc::clone(&self.metrics), protocol, id.clone(), head, permit);
+        let waits = request.version() < Version::HTTP_2 && request.headers().contains_key(header::EXPECT);
         let dialect = self.dialects.of(protocol);
         let mut response = match (refusal.or(dialect.is_none().then_some(Refusal::NotServed)), dialect) {
             (None, Some(dialect)) => dialect.answer(self.prepare(request, &observed)).await,
@@ -238,6 +240,11 @@ impl Server {
             response.headers_mut().insert(name, id);
         }
         response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Sealift"));
+        // Answered without "100 Continue", for the body is empty or was not wanted. AWS's command line up to 1.46 at least takes the
+        // status of such an answer for that of the connection's next request too, so there is to be none.
+        if waits && observed.received.load(Ordering::Relaxed) == 0 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         observed.answer(response)
     }
 

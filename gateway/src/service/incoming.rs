@@ -42,7 +42,7 @@ impl Body {
 
     /// How many bytes it has, if that is known.
     #[must_use]
-    pub fn len(&self) -> Option<u64> {
+    pub fn announced_len(&self) -> Option<u64> {
         self.len
     }
 
@@ -81,7 +81,8 @@ impl Body {
                 Err(failure) => Some((Err(check.seen.fail(failure)), None)),
             }
         });
-        (stream, seen)
+        // Whoever gathers parts from it asks again after its end.
+        (stream.fuse(), seen)
     }
 }
 
@@ -210,6 +211,17 @@ mod tests {
         match bytes.try_collect::<Vec<_>>().await {
             Ok(_) => Ok(seen.digests()?),
             Err(error) => Err(seen.explain(error)),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_the_end_however_often_it_is_asked_for() {
+        for (len, items) in [(None, 1), (Some(4), 1), (Some(6), 2)] {
+            let mut bytes = body(len, &["hello"]).checked().0.boxed();
+            for _ in 0..items {
+                assert!(bytes.next().await.is_some());
+            }
+            assert!(bytes.next().await.is_none() && bytes.next().await.is_none());
         }
     }
 

@@ -84,7 +84,7 @@ impl Service {
     /// [`FailureKind::NoSuchBucket`], and what the store says to that.
     pub async fn delete_objects(&self, bucket: &BucketName, keys: &[String]) -> Result<Vec<Result<()>>> {
         self.0.bucket(bucket).await?;
-        let deleted = keys.to_vec().into_iter().map(|key| async move { self.0.delete(&bucket.object(&key)?).await });
+        let deleted = keys.iter().cloned().map(|key| async move { self.0.delete(&bucket.object(&key)?).await });
         Ok(stream::iter(deleted).buffered(DELETIONS).collect().await)
     }
 }
@@ -101,7 +101,7 @@ impl Inner {
     }
 
     pub(super) async fn write(&self, name: &ObjectName, body: Body, write: Write) -> Result<Written> {
-        match body.len() {
+        match body.announced_len() {
             Some(len) => self.write_known(name, len, body, write).await,
             None => self.write_streamed(name, body, write).await,
         }

@@ -30,7 +30,7 @@ def kms(action, **parameters):
     request.set_protocol_type("http")
     for name, value in parameters.items():
         request.add_query_param(name, value)
-    return json.loads(AcsClient(key_id, secret, "local", max_retry_time=0).do_action_with_exception(request))
+    return json.loads(AcsClient(key_id, secret, "local", auto_retry=False).do_action_with_exception(request))
 
 
 def is_in_the_clear():

@@ -136,7 +136,7 @@ impl Inner {
             return Err(is_completing());
         }
         let missing = "You must provide the Content-Length HTTP header.";
-        let len = body.len().ok_or_else(|| Failure::new(FailureKind::MissingLength, missing))?;
+        let len = body.announced_len().ok_or_else(|| Failure::new(FailureKind::MissingLength, missing))?;
         if len > MAX_PUT {
             let message = format!("A part has at most {MAX_PUT} bytes.");
             return Err(Failure::new(FailureKind::EntityTooLarge, message));

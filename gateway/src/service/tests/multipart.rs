@@ -137,7 +137,7 @@ async fn from_the_commit_on_only_the_same_complete_or_abort_is_possible() {
         assert_eq!(kind(world.read("a").await), FailureKind::NoSuchKey);
         let gateway = world.another();
         assert_eq!(kind(upload(&gateway, &id, 3, b"three").await), FailureKind::UploadIsCompleting);
-        assert_eq!(kind(complete(&gateway, &id, &[one.clone()]).await), FailureKind::UploadIsCompleting);
+        assert_eq!(kind(complete(&gateway, &id, std::slice::from_ref(&one)).await), FailureKind::UploadIsCompleting);
         // It is done, and the answer is lost.
         store.lose_next("complete");
         assert_eq!(kind(complete(&gateway, &id, &[one.clone(), two.clone()]).await), FailureKind::Unavailable);
@@ -213,7 +213,11 @@ async fn state_that_was_altered_in_the_store_is_refused() {
         let at = if key.ends_with(".upload") { good.len() - 10 } else { 80 };
         bad[at] = if bad[at] == b'A' { b'B' } else { b'A' };
         put(bad).await;
-        assert_eq!(kind(complete(&world.another(), &id, &[one.clone()]).await), FailureKind::Damaged, "{key}");
+        assert_eq!(
+            kind(complete(&world.another(), &id, std::slice::from_ref(&one)).await),
+            FailureKind::Damaged,
+            "{key}"
+        );
         put(good).await;
     }
     // Nor can an encrypted upload be turned into one of plaintext, or another's state be put in its place.
