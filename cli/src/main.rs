@@ -23,6 +23,7 @@ mod store;
 mod url;
 mod walk;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
@@ -82,7 +83,8 @@ fn log(cli: &Cli) {
         _ => "info,sealift=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).without_time().init();
 }
 
 /// A server's log has times, and every request.
@@ -95,6 +97,7 @@ fn log_of_server(verbose: u8, format: args::LogFormat) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         args::LogFormat::Text => log.init(),
         args::LogFormat::Json => log.json().flatten_event(true).init(),

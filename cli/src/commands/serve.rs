@@ -178,10 +178,10 @@ impl Demo {
              access key id      {id}\n\
              access key secret  {secret}\n\n\
              With the AWS command line, in another terminal:\n  \
-             export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret} AWS_REGION=local AWS_ENDPOINT_URL={url}\n  \
+             export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION=local AWS_ENDPOINT_URL={url}\n  \
              aws s3 mb s3://bucket\n  \
              aws s3 cp --sse aws:kms FILE s3://bucket/object\n\n\
-             What reaches the store is sealed. The program opens it, too:\n  \
+             What is put with --sse is sealed in the store, and what is put without it is not. The program opens it, too:\n  \
              SEALIFT_HOME={0} sealift cat {1}/bucket/object\n\n\
              Ctrl-C ends it.",
             shown(home),
