@@ -361,3 +361,37 @@ fn files_know_what_of_them_is_in_memory() {
     assert_eq!(file.is_in_memory(0, 70_000), file.is_in_memory(69_999, 1));
     assert!(BytesSource::new("abc").is_in_memory(0, 3));
 }
+
+/// Pages of files in this process's memory, in bytes (proc_pid_status(5)).
+#[cfg(target_os = "linux")]
+fn resident_file_pages() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_mapped_file_does_not_fill_memory_while_it_is_uploaded() {
+    const LEN: usize = 128 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    fs::write(&path, some_bytes(LEN)).unwrap();
+    let [_, (_, open)] = FILES;
+    let before = resident_file_pages();
+    let source = open(&path).unwrap();
+    let kms = Arc::new(KeyFile::new(DataKey::random().unwrap()));
+    let recipients = [Recipient { kms: kms.clone(), key: kms.id().to_owned() }];
+    let engine = Engine::builder().threads(2).memory_budget(64 << 20).build().unwrap();
+    // The source is gone when the upload has ended, so it is looked at while it goes on.
+    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let progress = move |_| {
+        seen.fetch_max(resident_file_pages(), std::sync::atomic::Ordering::Relaxed);
+    };
+    let options = UploadOptions { progress: Some(Arc::new(progress)), ..UploadOptions::default() };
+    let store = Arc::new(sealift::store::DiscardStore::new());
+    block_on(engine.upload(store, "object".parse().unwrap(), source, &recipients, options)).unwrap();
+    let most = most.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(most > before && most - before < LEN / 2, "{before} bytes, then {most}");
+}

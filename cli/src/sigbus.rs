@@ -80,6 +80,10 @@ impl ReadAt for WatchedMap {
         self.map.read_at(offset, len, scratch)
     }
 
+    fn release(&self, offset: u64, len: usize) {
+        self.map.release(offset, len);
+    }
+
     fn identity(&self) -> Option<SourceIdentity> {
         self.map.identity()
     }

@@ -29,6 +29,7 @@ pub(super) async fn recheck(
             while read < part.len {
                 let len = (part.len - read).min(BLOCK as u64);
                 crc.update(source.read_at(offset + read, len as usize, &mut scratch.plain)?);
+                source.release(offset + read, len as usize);
                 read += len;
             }
             if crc.value() == part.crc64 {

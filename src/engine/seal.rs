@@ -381,6 +381,7 @@ fn seal_stripe(
                 let room = cipher.stored_len(rest.len(), true);
                 cipher.write_last(rest, out.room(room)?)?;
             }
+            source.release(stripe.offset, stripe.len);
             return Ok(if checksums { crc.value() } else { 0 });
         }
     }

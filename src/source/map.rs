@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
 use super::file::{check_unchanged, open_regular, past_the_end};
 use super::{Access, PartSource, ReadAt, SourceIdentity};
@@ -97,6 +97,17 @@ impl ReadAt for MapSource {
             .ok()
             .and_then(|start| self.map.get(start..start.checked_add(len)?))
             .ok_or_else(|| past_the_end(&self.identity.path, offset, len))
+    }
+
+    /// Takes the pages out of the map, so that a long file does not fill memory. They stay in the page cache.
+    #[allow(unsafe_code)]
+    fn release(&self, offset: u64, len: usize) {
+        let Ok(start) = usize::try_from(offset) else { return };
+        if start.checked_add(len).is_some_and(|end| end <= self.map.len()) && len > 0 {
+            // SAFETY: the map is of a file and only ever read. A page that is dropped and read again comes from the file again, with the
+            // bytes that it has then, which is what `open`'s caller answers for.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+        }
     }
 
     fn identity(&self) -> Option<SourceIdentity> {

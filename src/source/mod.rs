@@ -61,6 +61,9 @@ pub trait ReadAt: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whoever read `len` bytes at `offset` has done with them: what lends its bytes need not keep them at hand. They may be read again.
+    fn release(&self, _offset: u64, _len: usize) {}
+
     /// What tells this state of the source from another, for the ledger. `None` if nothing does.
     fn identity(&self) -> Option<SourceIdentity>;
 
