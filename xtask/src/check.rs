@@ -23,7 +23,6 @@ pub(crate) fn run(_: &[String]) -> Result {
             "the program for one store and one key service",
             "--package sealift-cli --no-default-features --features oss,vault-kms",
         ),
-        ("the program by portable", "--package sealift-cli --no-default-features --features portable,s3,aws-kms"),
         ("only portable", "--package sealift --no-default-features --features portable"),
         ("only ring", "--package sealift --no-default-features --features ring"),
     ] {
