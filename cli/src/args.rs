@@ -564,7 +564,7 @@ pub(crate) struct EngineArgs {
     /// The most memory to take for data
     #[arg(long, help_heading = "Resources", value_name = "SIZE", value_parser = parse_size, default_value = "256M")]
     pub(crate) memory_budget: u64,
-    /// How many threads seal and open [default: one for each core]
+    /// How many threads seal and open [default: one for each core, as far as half of the memory budget goes]
     #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// What computes AES-256-GCM [default: what is fastest on this CPU; `sealift bench` tells which that is]

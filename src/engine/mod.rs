@@ -120,6 +120,14 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// A worker has memory of its own, and a stripe of a stream's plaintext may wait for it. One more stripe is being read.
+const PER_THREAD: u64 = (workers::Scratch::LEN + STRIPE) as u64;
+
+/// How many threads `bytes` are enough for, at least one.
+fn threads_in(bytes: u64) -> usize {
+    usize::try_from(bytes.saturating_sub(STRIPE as u64) / PER_THREAD).unwrap_or(usize::MAX).max(1)
+}
+
 /// Configures an [`Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineBuilder {
@@ -133,7 +141,7 @@ impl EngineBuilder {
     /// 256 MiB.
     pub const DEFAULT_MEMORY_BUDGET: u64 = 256 << 20;
 
-    /// How many threads seal and open. Default: one for each core.
+    /// How many threads seal and open. Default: one for each core, but no more than half of the memory budget is enough for.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
@@ -171,14 +179,13 @@ impl EngineBuilder {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for 0 or more than 1,024 threads, [`LimitExceeded`](ErrorKind::LimitExceeded) if the
     /// memory budget is too small for so many, [`Io`](ErrorKind::Io) if threads cannot be started.
     pub fn build(self) -> Result<Engine> {
-        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let threads = self.threads.unwrap_or_else(cores);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = self.threads.unwrap_or_else(|| cores.min(threads_in(self.memory_budget / 2)));
         if !(1..=1024).contains(&threads) {
             return Err(Error::new(ErrorKind::InvalidInput, "an engine has 1 to 1,024 threads"));
         }
         let workers = workers::Workers::start(if self.simulation.is_some() { 0 } else { threads })?;
-        // A worker has memory of its own, and a stripe of a stream's plaintext may wait for it; one more is being read.
-        let overhead = threads as u64 * (workers::Scratch::LEN + STRIPE) as u64 + STRIPE as u64;
+        let overhead = threads as u64 * PER_THREAD + STRIPE as u64;
         let credits = self.memory_budget.saturating_sub(overhead) / SEALED_STRIPE as u64;
         if credits < 4 {
             let needed = (overhead + 4 * SEALED_STRIPE as u64).div_ceil(1 << 20);
@@ -196,5 +203,21 @@ impl EngineBuilder {
             jitter: self.simulation.map(AtomicU64::new),
             buffers: buffers::Buffers::new(u32::try_from(credits).unwrap_or(u32::MAX)),
         })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_of_many_cores_keep_to_the_budget() {
+        assert_eq!(threads_in(EngineBuilder::DEFAULT_MEMORY_BUDGET / 2), 42);
+        assert_eq!(threads_in(0), 1);
+        let small = |threads| Engine::builder().threads(threads).memory_budget(32 << 20).build();
+        assert!(small(8).is_ok());
+        let error = small(10).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains("give at least 36 MiB"), "{error}");
     }
 }

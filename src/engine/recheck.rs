@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Shared;
-use super::workers::BLOCK;
-use crate::crypto::Crc64;
+use crate::crypto::{Crc64, STRIPE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ReadAt;
 use crate::types::ETag;
@@ -27,7 +26,7 @@ pub(super) async fn recheck(
         shared.workers.run(move |scratch| {
             let (mut crc, mut read) = (Crc64::new(), 0);
             while read < part.len {
-                let len = (part.len - read).min(BLOCK as u64);
+                let len = (part.len - read).min(STRIPE as u64);
                 crc.update(source.read_at(offset + read, len as usize, &mut scratch.plain)?);
                 source.release(offset + read, len as usize);
                 read += len;

@@ -15,9 +15,8 @@ use futures::TryStreamExt as _;
 use futures::future::{self, BoxFuture, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-use super::workers::BLOCK;
 use super::{Engine, PendingUpload, ResumeOptions, UploadOptions};
-use crate::crypto::{Backend, CHUNK, DataKey, sealed_len, stub};
+use crate::crypto::{Backend, CHUNK, DataKey, STRIPE, sealed_len, stub};
 use crate::engine::{ReadOptions, Uploaded, list_uploads};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::kms::key_file::KeyFile;
@@ -41,7 +40,7 @@ struct Virtual {
 
 impl Virtual {
     fn new(len: u64) -> Box<Self> {
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; STRIPE];
         for chunk in block.chunks_mut(CHUNK) {
             chunk[..stub::VIRTUAL.len()].copy_from_slice(&stub::VIRTUAL);
         }

@@ -7,12 +7,11 @@ use futures::stream::{self, Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Shared;
-use super::buffers::Buffer;
 use super::cipher::{Cipher, PartCipher, StripeCipher};
 use super::control::Meter;
 use super::held::{HeldBytes, HeldPart};
 use super::spool::window_closed;
-use super::workers::{BLOCK, Gather, Scratch};
+use super::workers::{Gather, Scratch};
 use crate::crypto::{self, Crc64, STRIPE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::ReadAt;
@@ -106,10 +105,9 @@ impl PartSealer {
                 let (cipher, source, sink) = (cipher.next_stripe()?, Arc::clone(source), Arc::clone(sink));
                 let (checksums, meter) = (self.checksums, self.meter.clone());
                 gather.run(&self.shared.workers, move |scratch| {
-                    let mut out = InTurn { sink: sink.as_ref(), at, block: &mut scratch.sealed, filled: 0 };
-                    let plain = &mut scratch.plain;
-                    let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, plain, &mut out)?;
-                    out.flush()?;
+                    let room = room_of(&mut scratch.sealed, cipher.stored_len(stripe.len, stripe.last))?;
+                    let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, &mut scratch.plain, room)?;
+                    sink.write(at, room)?;
                     meter.sealed(stripe.len as u64);
                     Ok((crc, stripe.len as u64))
                 })?;
@@ -243,8 +241,10 @@ impl PartSealer {
             if let Some(permit) = permit {
                 buffer = buffer.with_permit(permit);
             }
-            let mut out = Whole { buffer: &mut buffer, filled: 0 };
-            let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, &mut scratch.plain, &mut out)?;
+            let len = cipher.stored_len(stripe.len, stripe.last);
+            let room = room_of(buffer.space(), len)?;
+            let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, &mut scratch.plain, room)?;
+            buffer.set_filled(len);
             meter.sealed(stripe.len as u64);
             Ok((buffer.freeze(), crc, stripe.len as u64))
         }
@@ -297,94 +297,37 @@ fn stripes(offset: u64, len: u64) -> impl Iterator<Item = StripeSpan> {
     })
 }
 
-/// Where sealed bytes go, piece by piece and in order.
-trait Output {
-    /// Room for the next `len` bytes. They count as written once more room is asked for, or it is finished.
-    fn room(&mut self, len: usize) -> Result<&mut [u8]>;
-}
-
-/// A buffer that takes all of a stripe.
-struct Whole<'a> {
-    buffer: &'a mut Buffer,
-    filled: usize,
-}
-
-impl Output for Whole<'_> {
-    fn room(&mut self, len: usize) -> Result<&mut [u8]> {
-        let start = self.filled;
-        self.filled += len;
-        self.buffer.set_filled(self.filled);
-        room_of(self.buffer.space().get_mut(start..).unwrap_or_default(), len)
-    }
-}
-
-/// A worker's own memory, over and over: it stays in the core's cache, from where the store takes each block.
-struct InTurn<'a> {
-    sink: &'a dyn PartSink,
-    /// Where in the part the next block goes.
-    at: u64,
-    block: &'a mut [u8],
-    filled: usize,
-}
-
-impl InTurn<'_> {
-    fn flush(&mut self) -> Result<()> {
-        self.sink.write(self.at, self.block.get(..self.filled).unwrap_or_default())?;
-        self.at += self.filled as u64;
-        self.filled = 0;
-        Ok(())
-    }
-}
-
-impl Output for InTurn<'_> {
-    fn room(&mut self, len: usize) -> Result<&mut [u8]> {
-        if self.filled + len > self.block.len() {
-            self.flush()?;
-        }
-        let start = self.filled;
-        self.filled += len;
-        room_of(self.block.get_mut(start..).unwrap_or_default(), len)
-    }
-}
-
-/// Reads, checksums and seals a stripe block by block, each while it is in cache. Returns the plaintext's checksum, 0 if not wanted.
+/// Reads, checksums and seals a stripe into `out`, which is as long as that takes. Returns the plaintext's checksum, 0 if not wanted.
 fn seal_stripe(
     source: &dyn ReadAt,
     mut cipher: StripeCipher,
     stripe: &StripeSpan,
     checksums: bool,
     scratch: &mut [u8],
-    out: &mut impl Output,
+    mut out: &mut [u8],
 ) -> Result<u64> {
+    let plain = source.read_at(stripe.offset, stripe.len, scratch)?;
     let mut crc = Crc64::new();
-    let mut read = 0;
     // A checksum is fastest over what is in the first cache, so it takes turns with sealing chunk by chunk.
-    let step = if checksums { crypto::CHUNK } else { BLOCK };
-    loop {
-        let len = BLOCK.min(stripe.len - read);
-        let plain = source.read_at(stripe.offset + read as u64, len, scratch)?;
-        read += len;
-        let at_end = read == stripe.len;
-        let whole = if at_end && stripe.last { len / crypto::CHUNK * crypto::CHUNK } else { len };
-        let (whole, rest) = plain.split_at(whole);
-        for piece in whole.chunks(step) {
-            if checksums {
-                crc.update(piece);
-            }
-            cipher.write(piece, out.room(cipher.stored_len(piece.len(), false))?)?;
+    let step = if checksums { crypto::CHUNK } else { STRIPE };
+    let whole = if stripe.last { plain.len() / crypto::CHUNK * crypto::CHUNK } else { plain.len() };
+    let (whole, rest) = plain.split_at(whole);
+    for piece in whole.chunks(step) {
+        if checksums {
+            crc.update(piece);
         }
-        if at_end {
-            if stripe.last {
-                if checksums {
-                    crc.update(rest);
-                }
-                let room = cipher.stored_len(rest.len(), true);
-                cipher.write_last(rest, out.room(room)?)?;
-            }
-            source.release(stripe.offset, stripe.len);
-            return Ok(if checksums { crc.value() } else { 0 });
-        }
+        let (room, later) = out.split_at_mut_checked(cipher.stored_len(piece.len(), false)).ok_or_else(outgrown)?;
+        cipher.write(piece, room)?;
+        out = later;
     }
+    if stripe.last {
+        if checksums {
+            crc.update(rest);
+        }
+        cipher.write_last(rest, out)?;
+    }
+    source.release(stripe.offset, stripe.len);
+    Ok(if checksums { crc.value() } else { 0 })
 }
 
 /// Sealed length of `plain` bytes of consecutive chunks; with the message's last chunk, one more that may be empty.
@@ -400,7 +343,11 @@ fn empty_end(cipher: StripeCipher) -> Result<Stripe> {
 }
 
 pub(super) fn room_of(out: &mut [u8], len: usize) -> Result<&mut [u8]> {
-    out.get_mut(..len).ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe outgrew its buffer"))
+    out.get_mut(..len).ok_or_else(outgrown)
+}
+
+fn outgrown() -> Error {
+    Error::new(ErrorKind::Internal, "a stripe outgrew its buffer")
 }
 
 /// Buffers for plaintext read from a stream: a fixed few, so that reading waits while the workers are behind.

@@ -7,29 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::{Sender, unbounded};
 use tokio::sync::oneshot;
 
-use crate::crypto::{CHUNK, SEALED_CHUNK, TAG};
+use crate::crypto::{SEALED_STRIPE, STRIPE, TAG};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Plaintext a worker has just read and is about to seal: small enough to stay in the core's own cache between the two.
-pub(crate) const BLOCK: usize = 256 * 1024;
-
-/// A worker's own memory.
+/// A worker's own memory: room for one stripe, read and sealed or opened in turn, again and again.
 pub(crate) struct Scratch {
-    /// [`BLOCK`] bytes.
+    /// [`STRIPE`] bytes.
     pub(crate) plain: Vec<u8>,
-    /// [`SEALED_BLOCK`] bytes.
+    /// A sealed stripe, and the empty chunk that may end a message after it.
     pub(crate) sealed: Vec<u8>,
 }
 
-/// What a block seals to, and the empty chunk that may end a message after it.
-pub(crate) const SEALED_BLOCK: usize = BLOCK / CHUNK * SEALED_CHUNK + TAG;
-
 impl Scratch {
     /// How many bytes it takes.
-    pub(crate) const LEN: usize = BLOCK + SEALED_BLOCK;
+    pub(crate) const LEN: usize = STRIPE + SEALED_STRIPE + TAG;
 
     fn new() -> Self {
-        Self { plain: vec![0; BLOCK], sealed: vec![0; SEALED_BLOCK] }
+        Self { plain: vec![0; STRIPE], sealed: vec![0; SEALED_STRIPE + TAG] }
     }
 
     /// Just enough to read `plain` bytes into, for a job that is done where it is asked for.
@@ -218,7 +212,7 @@ mod tests {
         let bad = workers.run(|_| -> Result<()> { panic!("on purpose") });
         let good = workers.run(|scratch| Ok(scratch.plain.len()));
         assert_eq!(bad.await.unwrap_err().kind(), ErrorKind::Internal);
-        assert_eq!(good.await.unwrap(), BLOCK);
+        assert_eq!(good.await.unwrap(), STRIPE);
     }
 
     #[tokio::test]

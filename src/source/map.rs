@@ -4,6 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
@@ -20,9 +21,14 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct MapSource {
     map: Mmap,
+    /// How many bytes of each [`REGION`] were released.
+    released: Box<[AtomicUsize]>,
     file: File,
     identity: SourceIdentity,
 }
+
+/// Pages are given back in pieces of this size: each time, every core that runs one of our threads is interrupted.
+const REGION: usize = 8 << 20;
 
 impl MapSource {
     /// Maps the file at `path`. Blocks as long as opening a file does.
@@ -64,7 +70,16 @@ impl MapSource {
         // past the end of a file that shrank is not undefined behaviour but SIGBUS, raised at the read.
         let map = unsafe { MmapOptions::new().len(len).map(&file) }
             .map_err(|error| Error::new(ErrorKind::SourceRead, cannot()).with_source(error))?;
-        Ok(Self { map, file, identity })
+        let released = map.chunks(REGION).map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { map, released, file, identity })
+    }
+
+    /// Takes the pages of a region out of the map.
+    #[allow(unsafe_code)]
+    fn give_back(&self, region: Range<usize>) {
+        // SAFETY: the map is of a file and only ever read. A page that is dropped and read again comes from the file again, with the
+        // bytes that it has then, which is what `open`'s caller answers for.
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, region.start, region.len()) };
     }
 
     /// The addresses the file is mapped at, for a `SIGBUS` handler to tell this map's faults from others. Empty for an empty file.
@@ -100,13 +115,19 @@ impl ReadAt for MapSource {
     }
 
     /// Takes the pages out of the map, so that a long file does not fill memory. They stay in the page cache.
-    #[allow(unsafe_code)]
     fn release(&self, offset: u64, len: usize) {
-        let Ok(start) = usize::try_from(offset) else { return };
-        if start.checked_add(len).is_some_and(|end| end <= self.map.len()) && len > 0 {
-            // SAFETY: the map is of a file and only ever read. A page that is dropped and read again comes from the file again, with the
-            // bytes that it has then, which is what `open`'s caller answers for.
-            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+        let Ok(mut at) = usize::try_from(offset) else { return };
+        let Some(end) = at.checked_add(len).filter(|&end| end <= self.map.len()) else { return };
+        while at < end {
+            let start = at / REGION * REGION;
+            let region = start..self.map.len().min(start + REGION);
+            let piece = end.min(region.end) - at;
+            let before = self.released.get(at / REGION).map_or(0, |released| released.fetch_add(piece, Relaxed));
+            // Once only: what is read again, for a part that is sent again, may stay.
+            if before < region.len() && region.len() <= before + piece {
+                self.give_back(region);
+            }
+            at += piece;
         }
     }
 

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{FileSource, ReadAt};
-use crate::crypto::{Backend, CHUNK, Primitive, SEALED_CHUNK};
+use crate::crypto::{Backend, CHUNK, Primitive, SEALED_CHUNK, SEALED_STRIPE, STRIPE};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How much is read and sealed at once, as an upload's workers do.
-const BLOCK: usize = 256 * 1024;
-/// Bytes of one sample. Each is read once and in one way, because the first reading is what an upload pays for.
-const SAMPLE: u64 = 1 << 20;
+/// Bytes of one sample, read and sealed at once, as an upload's workers do. Each is read once and in one way, because the first
+/// reading is what an upload pays for.
+const SAMPLE: usize = STRIPE;
 /// Samples of each way.
 const SAMPLES: usize = 5;
 
@@ -58,22 +57,21 @@ impl ReadSpeeds {
         if len < Self::SHORTEST {
             return Ok(None);
         }
+        // The first use of anything is slow: the first sample does not count, and no other has its place.
         let count = 2 * SAMPLES as u64;
-        let places: Vec<u64> = (0..count).map(|n| len / count / SAMPLE * SAMPLE * n).collect();
-        if !places.iter().all(|&at| file.is_in_memory(at, BLOCK + SAMPLE as usize)) {
+        let sample = SAMPLE as u64;
+        let places: Vec<u64> = (0..count).map(|n| sample + (len - sample) / count / sample * sample * n).collect();
+        if !places.iter().chain(&[0]).all(|&at| file.is_in_memory(at, SAMPLE)) {
             return Ok(None);
         }
         let mut sealer = Sealing::new(backend)?;
-        // The first use of anything is slow.
-        sealer.seal(file, 0, BLOCK as u64)?;
+        sealer.seal(file, 0)?;
         let (mut read, mut mapped) = (Vec::new(), Vec::new());
         for (n, &at) in places.iter().enumerate() {
             let (source, times): (&dyn ReadAt, _) =
                 if n.is_multiple_of(2) { (file, &mut read) } else { (map, &mut mapped) };
-            // The first block of the file is warm by now: no sample begins with it.
-            let at = at + BLOCK as u64;
             let start = Instant::now();
-            sealer.seal(source, at, SAMPLE)?;
+            sealer.seal(source, at)?;
             times.push(start.elapsed());
         }
         Ok(Some(Self { read: speed(read), map: speed(mapped) }))
@@ -94,14 +92,13 @@ struct Sealing {
 
 impl Sealing {
     fn new(backend: Backend) -> Result<Self> {
-        Ok(Self { primitive: Primitive::new(backend)?, plain: vec![0; BLOCK], sealed: vec![0; SEALED_CHUNK] })
+        Ok(Self { primitive: Primitive::new(backend)?, plain: vec![0; SAMPLE], sealed: vec![0; SEALED_STRIPE] })
     }
 
-    fn seal(&mut self, source: &dyn ReadAt, at: u64, len: u64) -> Result<()> {
-        for at in (at..at + len).step_by(BLOCK) {
-            for chunk in source.read_at(at, BLOCK, &mut self.plain)?.chunks_exact(CHUNK) {
-                self.primitive.seal(chunk, &mut self.sealed)?;
-            }
+    fn seal(&mut self, source: &dyn ReadAt, at: u64) -> Result<()> {
+        let plain = source.read_at(at, SAMPLE, &mut self.plain)?;
+        for (chunk, sealed) in plain.chunks_exact(CHUNK).zip(self.sealed.chunks_exact_mut(SEALED_CHUNK)) {
+            self.primitive.seal(chunk, sealed)?;
         }
         Ok(())
     }
@@ -111,7 +108,7 @@ impl Sealing {
 fn speed(mut times: Vec<Duration>) -> u64 {
     times.sort_unstable();
     let median = times.get(times.len() / 2).map_or(0, Duration::as_nanos).max(1);
-    u64::try_from(u128::from(SAMPLE) * 1_000_000_000 / median).unwrap_or(u64::MAX)
+    u64::try_from(SAMPLE as u128 * 1_000_000_000 / median).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -128,6 +125,6 @@ mod tests {
     #[test]
     fn the_median_sample_counts() {
         let times = [9, 1, 2, 2, 900].map(Duration::from_millis).to_vec();
-        assert_eq!(speed(times), SAMPLE * 500);
+        assert_eq!(speed(times), SAMPLE as u64 * 500);
     }
 }

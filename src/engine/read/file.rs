@@ -85,12 +85,11 @@ impl Reader {
         let write = |file: Arc<File>, from, meter: Meter| {
             let path = path.to_owned();
             let write = move |stripe: Stripe, sealed: Sealed, scratch: &mut Scratch| {
-                stripe.open_blocks(&sealed, scratch, |at, plain| {
-                    file.write_all_at(plain, at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
-                    meter.sealed(plain.len() as u64);
-                    meter.done(plain.len() as u64);
-                    Ok(())
-                })
+                let plain = stripe.open_in(&sealed, scratch)?;
+                file.write_all_at(plain, stripe.at).map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
+                meter.sealed(plain.len() as u64);
+                meter.done(plain.len() as u64);
+                Ok(())
             };
             self.0.opened(from..self.len(), 0, write).map_ok(|span| span.end)
         };

@@ -22,7 +22,7 @@ use super::control::{Meter, ProgressCallback};
 use super::retries::Retries;
 use super::workers::Scratch;
 use super::{Engine, Shared};
-use crate::crypto::{Crc64, DataKey, Opener};
+use crate::crypto::{Crc64, DataKey, Opener, crc64};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Envelope, Layout, Manifest};
 use crate::kms::recipients::Trusted;
@@ -240,17 +240,11 @@ impl Reader {
         let checksums = inner.manifest.checksums();
         let meter = Meter::new(Some(self.len()), progress);
         let check = move |stripe: Stripe, sealed: Sealed, scratch: &mut Scratch| {
-            let (mut crc, mut len) = (Crc64::new(), 0);
-            stripe.open_blocks(&sealed, scratch, |_, plain| {
-                if checksums {
-                    crc.update(plain);
-                }
-                len += plain.len() as u64;
-                meter.sealed(plain.len() as u64);
-                meter.done(plain.len() as u64);
-                Ok(())
-            })?;
-            Ok((crc.value(), len))
+            let plain = stripe.open_in(&sealed, scratch)?;
+            let crc = if checksums { crc64(plain) } else { 0 };
+            meter.sealed(plain.len() as u64);
+            meter.done(plain.len() as u64);
+            Ok((crc, plain.len() as u64))
         };
         let mut spans = std::pin::pin!(inner.opened(0..self.len(), 0, check));
         let mut found = BTreeMap::new();

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::Inner;
 use crate::crypto::{CHUNK, Opener, SEALED_CHUNK, STRIPE, STRIPE_CHUNKS, TAG};
-use crate::engine::workers::BLOCK;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Piece;
 
 /// The longest range that is short.
 const SHORT: u64 = 2 * STRIPE as u64;
+/// Sealed bytes that are opened before others on the same thread get their turn: some 30 µs.
+const TURN: usize = 256 * 1024;
 /// Of how many parts it may be, each of which takes a request.
 const PARTS: usize = 4;
 
@@ -65,9 +66,8 @@ impl Inner {
         };
         while opening.left > 0 {
             let bytes = body.piece().await?;
-            for (n, block) in bytes.chunks(BLOCK).enumerate() {
+            for (n, block) in bytes.chunks(TURN).enumerate() {
                 if n > 0 {
-                    // Others on this thread have waited for some 30 µs.
                     tokio::task::yield_now().await;
                 }
                 opening.take(block).map_err(named)?;

@@ -12,7 +12,7 @@ use super::ahead::{Fetchable, flow, in_order};
 use super::fetch::{Body, Fetch};
 use crate::crypto::{CHUNK, HEADER, Opener, SEALED_CHUNK, SEALED_STRIPE, STRIPE_CHUNKS};
 use crate::engine::buffers::{Buffer, Buffers};
-use crate::engine::workers::{BLOCK, Gather, Scratch};
+use crate::engine::workers::{Gather, Scratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Piece, context};
 use crate::source::ReadAt;
@@ -47,7 +47,7 @@ pub(super) struct Stripe {
     skip: usize,
     take: usize,
     /// Offset in the object's plaintext of the first byte taken.
-    at: u64,
+    pub(super) at: u64,
     name: Arc<str>,
 }
 
@@ -60,21 +60,11 @@ pub(super) enum Sealed {
 }
 
 impl Sealed {
-    fn len(&self) -> usize {
+    /// Lent, or read into `room`.
+    fn bytes<'a>(&'a self, room: &'a mut [u8]) -> Result<&'a [u8]> {
         match self {
-            Self::Held(buffer) => buffer.as_ref().len(),
-            Self::At { len, .. } => *len,
-        }
-    }
-
-    /// The `len` bytes from `from` on: lent, or read into `room`.
-    fn bytes<'a>(&'a self, from: usize, len: usize, room: &'a mut [u8]) -> Result<&'a [u8]> {
-        match self {
-            Self::Held(buffer) => {
-                let bytes = buffer.as_ref().get(from..).and_then(|bytes| bytes.get(..len));
-                bytes.ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe is shorter than its blocks"))
-            }
-            Self::At { body, offset, .. } => body.read_at(offset + from as u64, len, room),
+            Self::Held(buffer) => Ok(buffer.as_ref()),
+            Self::At { body, offset, len, .. } => body.read_at(*offset, *len, room),
         }
     }
 
@@ -132,50 +122,26 @@ impl Fetchable for Span {
 }
 
 impl Stripe {
-    /// Opens block by block into `scratch` and hands over what is wanted, with its offset, while it is in cache.
-    pub(super) fn open_blocks(
-        &self,
-        sealed: &Sealed,
-        scratch: &mut Scratch,
-        mut take: impl FnMut(u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    /// Opens into `scratch` and returns what of it is wanted. Its first byte is at [`at`](Self::at).
+    pub(super) fn open_in<'a>(&self, sealed: &Sealed, scratch: &'a mut Scratch) -> Result<&'a [u8]> {
         let Scratch { plain, sealed: room } = scratch;
-        let (mut skip, mut left, mut at) = (self.skip, self.take, self.at);
-        self.each_block(sealed, room, |chunk, block, last| {
-            let len = self.open(chunk, block, last, plain)?;
-            let from = skip.min(len);
-            let to = len.min(from + left);
-            if from < to {
-                take(at, plain.get(from..to).unwrap_or_default())?;
-            }
-            skip -= from;
-            left -= to - from;
-            at += (to - from) as u64;
-            Ok(())
-        })
+        let len = self.open(sealed, room, plain)?;
+        Ok(plain.get(self.wanted(len)).unwrap_or_default())
     }
 
-    /// Hands over what `sealed` has block by block, with the number of the first chunk and whether the message ends there.
-    fn each_block(
-        &self,
-        sealed: &Sealed,
-        room: &mut [u8],
-        mut open: impl FnMut(u64, &[u8], bool) -> Result<()>,
-    ) -> Result<()> {
-        const SEALED: usize = BLOCK / CHUNK * SEALED_CHUNK;
-        let len = sealed.len();
-        for (n, from) in (0..len).step_by(SEALED).enumerate() {
-            let block = sealed.bytes(from, SEALED.min(len - from), room)?;
-            open(self.first_chunk + (n * (BLOCK / CHUNK)) as u64, block, self.last && from + SEALED >= len)?;
-        }
-        Ok(())
+    /// Which of its `len` plaintext bytes are.
+    fn wanted(&self, len: usize) -> Range<usize> {
+        let from = self.skip.min(len);
+        from..len.min(from + self.take)
     }
 
-    fn open(&self, chunk: u64, sealed: &[u8], last: bool, out: &mut [u8]) -> Result<usize> {
+    /// Opens into the beginning of `out`, and returns how many bytes that were. What has to be read, is read into `room`.
+    fn open(&self, sealed: &Sealed, room: &mut [u8], out: &mut [u8]) -> Result<usize> {
+        let sealed = sealed.bytes(room)?;
         let chunks = sealed.len().div_ceil(SEALED_CHUNK);
         let len = sealed.len().saturating_sub(chunks * (SEALED_CHUNK - CHUNK));
-        let out = out.get_mut(..len).ok_or_else(|| Error::new(ErrorKind::Internal, "a block outgrew its buffer"))?;
-        self.opener.open(chunk, sealed, last, out).map_err(|e| e.while_doing(&self.name))
+        let out = out.get_mut(..len).ok_or_else(|| Error::new(ErrorKind::Internal, "a stripe outgrew its buffer"))?;
+        self.opener.open(self.first_chunk, sealed, self.last, out).map_err(|e| e.while_doing(&self.name))
     }
 }
 
@@ -318,14 +284,9 @@ impl Inner {
     /// Opens a stripe into a buffer of its own.
     pub(super) fn open_to_memory(stripe: Stripe, sealed: Sealed, scratch: &mut Scratch) -> Result<Bytes> {
         let mut plain = sealed.another_buffer();
-        let mut len = 0;
-        stripe.each_block(&sealed, &mut scratch.sealed, |chunk, block, last| {
-            len += stripe.open(chunk, block, last, plain.space().get_mut(len..).unwrap_or_default())?;
-            Ok(())
-        })?;
+        let len = stripe.open(&sealed, &mut scratch.sealed, plain.space())?;
         plain.set_filled(len);
-        let from = stripe.skip.min(len);
-        Ok(plain.freeze().slice(from..len.min(from + stripe.take)))
+        Ok(plain.freeze().slice(stripe.wanted(len)))
     }
 
     /// The key of a part, once its header is found to be that of the sealing that the manifest names.
