@@ -37,7 +37,7 @@ struct World {
 impl World {
     async fn new(seed: u64, len: u64) -> Self {
         let plain = Rng::new(seed).bytes(len as usize);
-        let engine = Engine::builder().threads(2).memory_budget(128 << 20).simulation(seed).build().unwrap();
+        let engine = Engine::builder().threads(2).memory_budget(256 << 20).simulation(seed).build().unwrap();
         let store = SimStore::new(seed, MemoryStore::new().limits());
         let world = Self { engine, kms: Counting::new(), store, plain, dir: tempfile::tempdir().unwrap() };
         world.put(world.plain.clone()).await;

@@ -91,7 +91,7 @@ impl World {
         // Parts shorter than the store's minimum are no plan at all, unless there is one part only.
         let limits = Limits { min_part: limits.min_part.min(part), ..limits };
         // A longer one may have to be held whole, until the trailer follows it or because it comes from a stream.
-        let budget = if longer > 0 { 64 << 20 } else { [8 << 20, 16 << 20, 64 << 20][rng.below(3) as usize] };
+        let budget = if longer > 0 { 64 << 20 } else { [10 << 20, 16 << 20, 64 << 20][rng.below(3) as usize] };
         let engine = Engine::builder().threads(1).memory_budget(budget).simulation(seed).build().unwrap();
         let store = SimStore::new(seed ^ 0x5ea1, limits);
         let kms = Arc::new(KeyFile::new(DataKey::random().unwrap()));
@@ -409,7 +409,7 @@ fn s02_a_stream_in_parts_larger_than_memory_holds_survives_the_same_store() {
         world.part = (1 << 20) + 16 * KIB * world.rng.below(160);
         let len = world.part * world.rng.below(4) + [0, 1, world.part / 2, world.part - 1][world.rng.below(4) as usize];
         world.plain = world.rng.bytes(len as usize);
-        world.engine = Engine::builder().threads(1).memory_budget(8 << 20).simulation(seed).build().unwrap();
+        world.engine = Engine::builder().threads(1).memory_budget(10 << 20).simulation(seed).build().unwrap();
         // With a last part that is held back, and one that is cut, in the spool.
         let min_part = [1, 100 * KIB, world.part][world.rng.below(3) as usize];
         let limits = Limits { min_part, equal_parts: world.rng.chance(50), ..world.store.limits() };

@@ -46,10 +46,15 @@ impl Buffers {
         Arc::clone(&self.credits).try_acquire_many_owned(n).ok()
     }
 
-    /// `n` credits, if half of the budget is still free then: for what is done ahead of need.
+    /// How many credits there are for what is done ahead of need: a quarter stays free for what is needed now.
+    pub(crate) fn spare(&self) -> u32 {
+        self.total - self.total / 4
+    }
+
+    /// `n` credits, if a quarter of the budget is still free then: for what is done ahead of need.
     pub(crate) fn spare_credits(&self, n: u32) -> Option<OwnedSemaphorePermit> {
         let left = self.credits.available_permits().checked_sub(n as usize)?;
-        if left < self.total as usize / 2 { None } else { self.free_credits(n) }
+        if left < (self.total - self.spare()) as usize { None } else { self.free_credits(n) }
     }
 
     pub(crate) fn take(self: &Arc<Self>) -> Buffer {

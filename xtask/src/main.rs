@@ -52,7 +52,7 @@ const RECIPES: [Recipe; 10] = [
     Recipe { name: "bench-smoke", arguments: "", about: "every benchmark once, unmeasured", run: bench::smoke },
     Recipe {
         name: "instructions",
-        arguments: "[--bless]",
+        arguments: "[--bless | --tolerance PERCENT]",
         about: "count the inner loops' instructions by valgrind, compare with benches/instructions.txt",
         run: instructions::run,
     },

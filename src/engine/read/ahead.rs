@@ -15,6 +15,8 @@ use crate::upload::Flow;
 
 /// Stripes that one request fetches, if the memory budget allows: a whole part of the default size.
 const SPAN_STRIPES: u32 = 16;
+/// How few they become so that as many requests as are wanted have room. Powers of two divide a part evenly.
+const SHORT_SPAN_STRIPES: u32 = 4;
 /// The most spans of an object that are fetched at once where it is found out how many are worthwhile.
 const MAX_SPANS: u32 = 32;
 /// How many are fetched at once from a store on this machine, unless the caller says otherwise.
@@ -41,7 +43,7 @@ pub(super) fn flow(store: &dyn MultipartStore, max_in_flight: Option<u32>) -> Fl
 /// span take two; the credits go with the span to `fetch`.
 ///
 /// How many are fetched at once is found out on the way, unless the store is on this machine or the caller has said it.
-/// Spans ahead of the one that is awaited are fetched only while half of the budget is free, and where it is short, that one is a
+/// Spans ahead of the one that is awaited are fetched only while a quarter of the budget is free, and where it is short, that one is a
 /// single stripe: readers that nobody polls keep others from being fast, not from going on.
 pub(super) fn in_order<S, T, F>(
     shared: Arc<Shared>,
@@ -67,7 +69,9 @@ where
         async move {
             let buffers = &shared.buffers;
             while in_flight.len() < flow.limit() as usize {
-                let Some(mut span) = next(at..end, most) else { break };
+                let share = (buffers.spare() / flow.limit()).saturating_sub(twice).max(1);
+                let stripes = (1 << share.ilog2()).max(SHORT_SPAN_STRIPES).min(most);
+                let Some(mut span) = next(at..end, stripes) else { break };
                 let credits = match buffers.spare_credits(cost(&span)) {
                     Some(credits) => credits,
                     None if !in_flight.is_empty() => break,
