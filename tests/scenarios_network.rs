@@ -1,6 +1,6 @@
 //! What uploads must survive, by scenario: answers that are lost, stores that are busy, sources that change between two runs.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use sealift::store::{MemoryStore, MultipartStore, Payload, Properties, PutCondit
 use sealift::upload::RetryPolicy;
 use sealift::{Engine, ErrorKind, ObjectKey, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/counting.rs"]
 mod counting;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

@@ -1,7 +1,7 @@
 //! The S3 store against two real servers, and against one whose connection fails.
 
 #![cfg(feature = "s3")]
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

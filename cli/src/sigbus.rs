@@ -1,7 +1,7 @@
 //! A mapped file that shrinks: reading a page that is gone raises `SIGBUS`. This makes it the same error that a positioned read has.
 //!
 //! The one file of the program with `unsafe` in it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "safe code cannot handle a signal")]
 
 use std::io;
 use std::ops::Range;
