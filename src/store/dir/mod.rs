@@ -545,12 +545,12 @@ fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
     Ok(())
 }
 
-/// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
 /// How much of `range` is read at once. A short one is read in small pieces, so that the first can be used while the next is read.
 fn piece_of(range: &Range<u64>) -> u64 {
     if range.end - range.start <= 4 * PIECE { PIECE / 4 } else { PIECE }
 }
 
+/// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     ended(tokio::task::spawn_blocking(work)).await
 }
