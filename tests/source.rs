@@ -109,7 +109,8 @@ fn next_tick() {
 fn s04_source_that_changes_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 5] = [
         ("rewritten in place", |path| {
             File::options().write(true).open(path).unwrap().write_all(b"other").unwrap();
         }),
