@@ -49,7 +49,10 @@ pub(crate) fn map(path: &Path, message: String) -> sealift::Result<WatchedMap> {
     let Some(slot) = WATCHED.iter().find(is_free) else {
         // SAFETY: it was made by `Box::into_raw` just now, and no slot has it.
         drop(unsafe { Box::from_raw(watched) });
-        return Err(Error::new(ErrorKind::LimitExceeded, format!("at most {MOST} files are mapped at once")));
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("at most {MOST} files are mapped at once: give a smaller --concurrency, or --read-mode read"),
+        ));
     };
     Ok(WatchedMap { map, slot })
 }
