@@ -54,7 +54,7 @@ const PIECE: u64 = 1 << 20;
 /// # Guarantees
 /// - Body and metadata switch together, by one rename: a crash at any point leaves the whole old object or the whole new one. That
 ///   rests on bodies that begin with bytes of their own, as a sealed body does with a fresh salt; of two bodies that begin with the same
-///   24 bytes, the older can be left with the newer's metadata by a crash.
+///   24 bytes, the older has the newer's metadata for a moment, or for good if the machine crashes then.
 /// - What `complete` and `put_object` have answered is on the disk (fsync of body, metadata and directories).
 /// - A part is recorded after its bytes are on the disk, so [`list_parts`](MultipartStore::list_parts) is right after any crash.
 /// - Writers on one key, in one process or many, leave one whole object with its own metadata;
