@@ -1,6 +1,6 @@
 //! Sealing and opening by the public API: what it keeps together, and what it refuses.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::HashSet;
 use std::thread;

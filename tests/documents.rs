@@ -29,6 +29,33 @@ fn the_example_in_the_readme_is_the_tested_one() {
     assert_eq!(blocks, [example]);
 }
 
+/// What the library's sources include from elsewhere is in its package; without, the package does not compile.
+#[test]
+fn what_the_library_includes_is_packaged() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| fs::read_to_string(path).expect("a file of the repository");
+    let manifest = read(&root.join("Cargo.toml"));
+    let packaged = manifest.lines().find(|line| line.starts_with("include = ")).expect("a list of what is packaged");
+    let mut found = 0;
+    // Tests are not compiled by whoever uses the package.
+    let is_test = |path: &Path| {
+        path.strip_prefix(root).is_ok_and(|path| path.components().any(|part| part.as_os_str() == "tests"))
+    };
+    for source in files(&root.join("src"), ".rs").into_iter().filter(|source| !is_test(source)) {
+        let text = read(&source);
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for included in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let path = source.parent().expect("a file's directory").join(included);
+            let path = path.canonicalize().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let path = path.strip_prefix(root.canonicalize().expect("the root")).expect("a path below the root");
+            let is_packaged = path.starts_with("src") || packaged.contains(&format!("\"/{}\"", path.display()));
+            assert!(is_packaged, "{} includes {}, which is not in {packaged}", source.display(), path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 0, "the example in the documentation is included");
+}
+
 /// Scenarios are numbered, and tests that begin with `s` and the number are what shows that the engine survives them.
 #[test]
 fn every_scenario_has_tests_by_its_number() {

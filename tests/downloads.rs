@@ -1,6 +1,6 @@
 //! Reading through a network: what breaks off is asked for again, and what died is gone on with.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use sealift::source::BytesSource;
 use sealift::store::{MemoryStore, MultipartStore};
 use sealift::{ByteRange, Engine, ErrorKind, ObjectKey, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/counting.rs"]
 mod counting;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

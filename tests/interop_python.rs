@@ -1,6 +1,6 @@
 //! PyPI's `cryptography` opens what this crate seals, and the other way round.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! The key service `aws` against two servers that speak its protocol, and against one that has a bad day.
 
 #![cfg(feature = "aws-kms")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 #[path = "support/kms_network.rs"]
 mod kms_network;

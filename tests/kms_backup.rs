@@ -1,7 +1,7 @@
 //! Backups of the embedded key store.
 
 #![cfg(feature = "backup")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use sealift::{DataKey, EncryptionContext, Error, ErrorKind, Result, WrappedKey};
 use tempfile::TempDir;
 
 #[cfg(feature = "aws-lc-rs")]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/keys.rs"]
 mod keys;
 

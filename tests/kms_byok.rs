@@ -13,7 +13,7 @@ use sealift::kms::local::{CreateKey, ImportParameters, KeyMetadata, LocalKms, Wr
 use sealift::{Error, ErrorKind, KeyState, Result, WrappedKey};
 use sha2::{Digest as _, Sha256};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/keys.rs"]
 mod keys;
 mod support;

@@ -1,6 +1,6 @@
 //! One call to the key service for each recipient of an upload and for each opened object, and none for retries.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use sealift::store::{MemoryStore, MultipartStore as _};
 use sealift::{ByteRange, Engine, ObjectKey};
 use tokio::io::AsyncReadExt as _;
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/counting.rs"]
 mod counting;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

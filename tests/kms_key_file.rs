@@ -1,6 +1,6 @@
 //! Key files: one CMK that the user brings.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

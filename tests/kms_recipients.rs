@@ -1,6 +1,6 @@
 //! Several CMKs for one data key: who can open, and whom a reader believes.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

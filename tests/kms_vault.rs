@@ -1,7 +1,7 @@
 //! The key service `vault` against a real OpenBao, and against a server that has a bad day.
 
 #![cfg(feature = "vault-kms")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 #[path = "support/kms_network.rs"]
 mod kms_network;

@@ -1,6 +1,6 @@
 //! Rewrapping: an object is given to other CMKs, and nothing of it is written but its envelope.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use sealift::source::BytesSource;
 use sealift::store::{DirStore, Limits, MemoryStore, MultipartStore, Payload, Properties, PutCondition};
 use sealift::{DataKey, ETag, EncryptionContext, Engine, Error, ErrorKind, ObjectKey, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/counting.rs"]
 mod counting;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

@@ -1,8 +1,8 @@
 //! What uploads must survive, by scenario: answers that are lost, stores that are busy, sources that change between two runs.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
@@ -13,10 +13,10 @@ use sealift::store::{MemoryStore, MultipartStore, Payload, Properties, PutCondit
 use sealift::upload::RetryPolicy;
 use sealift::{Engine, ErrorKind, ObjectKey, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/counting.rs"]
 mod counting;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 
@@ -160,14 +160,29 @@ fn patient() -> RetryPolicy {
     RetryPolicy { attempts: 100, ..RetryPolicy::default() }
 }
 
-/// A file whose bytes are not what its length and times say: somebody set them back.
-#[derive(Debug)]
-struct Retouched {
+/// A file, and what is done to bytes read from it, which neither its length nor its times tell.
+struct Meddled {
     file: Arc<dyn ReadAt>,
-    at: u64,
+    meddle: Box<Meddle>,
 }
 
-impl PartSource for Retouched {
+/// Gets the offset that the bytes were read at.
+type Meddle = dyn Fn(u64, &mut [u8]) + Send + Sync;
+
+impl Meddled {
+    fn new(path: impl AsRef<Path>, meddle: impl Fn(u64, &mut [u8]) + Send + Sync + 'static) -> Box<Self> {
+        let Access::At(file) = Box::new(FileSource::open(path).unwrap()).open() else { unreachable!() };
+        Box::new(Self { file, meddle: Box::new(meddle) })
+    }
+}
+
+impl std::fmt::Debug for Meddled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meddled").finish_non_exhaustive()
+    }
+}
+
+impl PartSource for Meddled {
     fn len(&self) -> Option<u64> {
         Some(self.file.len())
     }
@@ -177,7 +192,7 @@ impl PartSource for Retouched {
     }
 }
 
-impl ReadAt for Retouched {
+impl ReadAt for Meddled {
     fn len(&self) -> u64 {
         self.file.len()
     }
@@ -186,9 +201,7 @@ impl ReadAt for Retouched {
         let bytes = self.file.read_at(offset, len, scratch)?.to_vec();
         let scratch = &mut scratch[..len];
         scratch.copy_from_slice(&bytes);
-        if let Some(byte) = self.at.checked_sub(offset).and_then(|at| scratch.get_mut(at as usize)) {
-            *byte ^= 1;
-        }
+        (self.meddle)(offset, scratch);
         Ok(scratch)
     }
 
@@ -214,8 +227,12 @@ async fn s17_a_source_that_changed_without_a_trace_is_found_out_by_its_checksums
                 () = world.store.died() => {}
             }
             world.store.set_faults(Faults::default());
-            let Access::At(file) = Box::new(FileSource::open(world.source()).unwrap()).open() else { unreachable!() };
-            let source = Box::new(Retouched { file, at: change.unwrap_or(u64::MAX) });
+            let source = Meddled::new(world.source(), move |offset, bytes| {
+                let at = change.and_then(|at| at.checked_sub(offset));
+                if let Some(byte) = at.and_then(|at| bytes.get_mut(at as usize)) {
+                    *byte ^= 1;
+                }
+            });
             let options = ResumeOptions { verify_source: true, ..ResumeOptions::default() };
             let resumed = world.resume(source, options).await;
             match (checksums, change) {
@@ -241,42 +258,6 @@ async fn s17_a_source_that_changed_without_a_trace_is_found_out_by_its_checksums
                 }
             }
         }
-    }
-}
-
-/// A file that makes its reader panic from here on.
-#[derive(Debug)]
-struct Panics {
-    file: Arc<dyn ReadAt>,
-    at: u64,
-}
-
-impl PartSource for Panics {
-    fn len(&self) -> Option<u64> {
-        Some(self.file.len())
-    }
-
-    fn open(self: Box<Self>) -> Access {
-        Access::At(Arc::new(*self))
-    }
-}
-
-impl ReadAt for Panics {
-    fn len(&self) -> u64 {
-        self.file.len()
-    }
-
-    fn read_at<'a>(&'a self, offset: u64, len: usize, scratch: &'a mut [u8]) -> Result<&'a [u8]> {
-        assert!(offset < self.at, "a source that panics");
-        self.file.read_at(offset, len, scratch)
-    }
-
-    fn identity(&self) -> Option<SourceIdentity> {
-        self.file.identity()
-    }
-
-    fn check_unchanged(&self) -> Result<()> {
-        self.file.check_unchanged()
     }
 }
 
@@ -307,10 +288,9 @@ async fn s24_a_drop_cancel_or_panic_leaves_the_upload_id_in_the_ledger_and_it_is
                 assert_eq!(done.unwrap_err().kind(), ErrorKind::Cancelled);
             }
             _ => {
-                let Access::At(file) = Box::new(FileSource::open(world.source()).unwrap()).open() else {
-                    unreachable!()
-                };
-                let source = Box::new(Panics { file, at: 2 * (MIB + MIB / 4) });
+                let source = Meddled::new(world.source(), |offset, _| {
+                    assert!(offset < 2 * (MIB + MIB / 4), "a source that panics");
+                });
                 let recipients = [world.kms.recipient()];
                 let upload = world.engine.upload(world.store.clone(), key(), source, &recipients, options);
                 let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(upload)).await;

@@ -2,7 +2,7 @@
 //!
 //! `SEALIFT_SEED=n` replays one seed; `SEALIFT_SOAK=1` runs ten times as many.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use sealift::source::{FileSource, PartSource, StreamSource};
 use sealift::store::{Limits, MultipartStore};
 use sealift::{DataKey, Engine, ErrorKind, ObjectKey, PartNumber, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

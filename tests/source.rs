@@ -1,6 +1,6 @@
 //! What the sources promise: exact bytes, and an error when the file is no longer what it was.
 
-#![allow(clippy::unwrap_used, clippy::type_complexity)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ const FILES: [(&str, Open); 2] = [
     ("file", |path| Ok(Box::new(FileSource::open(path)?))),
     ("map", |path| {
         // SAFETY: the tests read only pages that are there.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "a map is made by an `unsafe fn`")]
         let source = unsafe { MapSource::open(path)? };
         Ok(Box::new(source))
     }),
@@ -109,7 +109,8 @@ fn next_tick() {
 fn s04_source_that_changes_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 5] = [
         ("rewritten in place", |path| {
             File::options().write(true).open(path).unwrap().write_all(b"other").unwrap();
         }),
@@ -189,7 +190,7 @@ fn a_map_lends_from_the_range_it_names() {
     for len in [0, 1, 4096, 10_000] {
         fs::write(&path, some_bytes(len)).unwrap();
         // SAFETY: nobody else knows the file.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "a map is made by an `unsafe fn`")]
         let source = unsafe { MapSource::open(&path).unwrap() };
         let range = source.address_range();
         assert_eq!(range.len(), len);
@@ -267,7 +268,7 @@ fn reading_and_mapping_are_measured_where_a_file_is_long_and_cached() {
     (0..ReadSpeeds::SHORTEST >> 20).for_each(|_| (&long).write_all(&[7; 1 << 20]).unwrap());
     let open = || {
         // SAFETY: the tests read only pages that are there.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "a map is made by an `unsafe fn`")]
         let map = unsafe { MapSource::open(&path) }.unwrap();
         (FileSource::open(&path).unwrap(), map)
     };

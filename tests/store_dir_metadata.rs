@@ -1,6 +1,6 @@
 //! Replacing metadata in a directory: what it leaves alone, and what survives crashes and other writers.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::BTreeMap;
 use std::fs;

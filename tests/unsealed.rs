@@ -1,6 +1,6 @@
 //! Objects that are stored as they are, and objects that are stored by one request.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use sealift::source::{BytesSource, FileSource, PartSource, StreamSource};
 use sealift::store::{DirStore, Limits, MemoryStore, MultipartStore, Payload, Properties, PutCondition};
 use sealift::{DataKey, EncryptionContext, Engine, ErrorKind, ObjectKey, PartNumber, Result};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/sim.rs"]
 mod sim;
 

@@ -27,7 +27,7 @@ use sealift::{DataKey, EncryptionContext, Engine, KmsService, ObjectKey, Result,
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "support/keys.rs"]
 mod keys;
 #[path = "support/memory.rs"]

@@ -3,19 +3,21 @@
 mod kms;
 #[cfg(feature = "gateway")]
 mod serve;
+mod shared;
+mod uploads;
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use sealift::ByteRange;
-use sealift::crypto::Backend;
 
-use crate::size::parse_size;
 use crate::url::Location;
 pub(crate) use kms::*;
 #[cfg(feature = "gateway")]
 pub(crate) use serve::{LogFormat, Serve};
+pub(crate) use shared::{EngineArgs, Json, Keys, Output, ReadMode, ReaderKeys, StoreArgs};
+use shared::{backend_parser, parse_pair};
+pub(crate) use uploads::{Uploads, UploadsAbort, UploadsList, UploadsResume};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +71,7 @@ const URLS: &str = urls!();
 // Below the macro, which it uses.
 mod bench;
 mod doctor;
+mod put;
 mod reap;
 mod rewrap;
 mod sse;
@@ -76,25 +79,11 @@ mod tree;
 
 pub(crate) use bench::{Bench, Group};
 pub(crate) use doctor::Doctor;
+pub(crate) use put::{Checksum, Put};
 pub(crate) use reap::UploadsReap;
 pub(crate) use rewrap::Rewrap;
 pub(crate) use sse::{Sse, SseArgs, SseSet};
 pub(crate) use tree::{GetSealing, GetTree, PutSealing, PutTree, ResumeSealing};
-
-const PUT: &str = concat!(
-    "\
-Examples:
-  sealift put report.pdf /backup/report.pdf
-  tar c photos | sealift put - /backup/photos.tar
-  sealift put report.pdf /backup/report.pdf --key-file my.key     no key store: bring your own key
-  sealift put disk.img /backup/disk.img --metadata host=web1      a note, stored in the clear
-  sealift put -r photos s3://bucket/photos --exclude '*.tmp'      every file of a directory
-  sealift put disk.img oss://bucket/disk.img --no-seal --sse KMS  not sealed: the store encrypts it
-  sealift put disk.img discard:                                   how fast is it here?
-
-",
-    urls!()
-);
 
 const CAT: &str = concat!(
     "\
@@ -170,100 +159,6 @@ pub(crate) enum Command {
     Bench(Bench),
     Completions(Completions),
     Man(Man),
-}
-
-/// Seal a file or stdin and store it
-///
-/// What is at URL is replaced in one step at the very end, or not at all. If the upload of a file is interrupted, it is kept, and
-/// `sealift uploads resume` goes on with it. On first use, a key store is made and you are told to back it up.
-#[derive(Args, Debug)]
-#[command(after_help = PUT)]
-pub(crate) struct Put {
-    /// The file to seal; `-` is stdin
-    #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]
-    pub(crate) source: PathBuf,
-    /// Where to store it
-    #[arg(value_name = "URL", value_hint = ValueHint::AnyPath)]
-    pub(crate) url: Location,
-    /// Fail if there is an object already, instead of replacing it
-    #[arg(long)]
-    pub(crate) if_not_exists: bool,
-    #[command(flatten)]
-    pub(crate) sealing: PutSealing,
-    #[command(flatten)]
-    pub(crate) tree: PutTree,
-
-    /// Seal for this key [default: alias/default of the local key store]; may be repeated
-    ///
-    /// An id or alias of the local key store, or a key of another service: an ARN of AWS (arn:aws:kms:…) or Alibaba Cloud
-    /// (acs:kms:…), aws:ID, aliyun:ID, vault:[MOUNT/]NAME for OpenBao and Vault, a PKCS #11 URI (pkcs11:…), or rsa:FILE for a public
-    /// key whose private half is kept elsewhere. Each of several keys, and each --key-file, can open the object alone.
-    #[arg(long, value_name = "[SERVICE:]KEY", help_heading = "Keys")]
-    pub(crate) kms_key: Vec<String>,
-    /// Seal for the key in this file: exactly 32 bytes, or their base64; may be repeated
-    ///
-    /// The local key store is then left alone, unless --kms-key is given too. To make a key file:
-    /// `(umask 077; head -c 32 /dev/urandom > FILE)`.
-    #[arg(long, value_name = "FILE", help_heading = "Keys", value_hint = ValueHint::FilePath)]
-    pub(crate) key_file: Vec<PathBuf>,
-    /// A pair that whoever opens the object can demand; may be repeated. It is stored in the clear
-    ///
-    /// The wrapped data key is bound to these pairs, so nobody can change them.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "Keys")]
-    pub(crate) encryption_context: Vec<(String, String)>,
-    /// Bind the object to its name: it opens under no other, so it cannot be renamed
-    #[arg(long, help_heading = "Keys")]
-    pub(crate) bind: bool,
-
-    /// Metadata of your own; may be repeated. It is stored in the clear, not encrypted and not authenticated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
-    pub(crate) metadata: Vec<(String, String)>,
-    /// Media type that the store shows for the object. Stored in the clear
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) content_type: Option<String>,
-    /// How the store is to keep the object, such as STANDARD_IA, where it has several ways
-    #[arg(long, value_name = "NAME", help_heading = "Store")]
-    pub(crate) storage_class: Option<String>,
-    /// A tag for the store's own rules and bills, where it has tags; may be repeated. Stored in the clear
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "Store")]
-    pub(crate) tag: Vec<(String, String)>,
-    /// Size of a part, such as 16M [default: 16M, more where the object needs it]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) part_size: Option<u64>,
-    /// Keep all parts but the last at one size, for stores that want that
-    #[arg(long)]
-    pub(crate) uniform_parts: bool,
-    /// Directory for the parts of a stream that are larger than a quarter of the memory budget, sealed, until they are stored
-    ///
-    /// Needed for streams of more than about 600 GiB, or 9,999 times a quarter of --memory-budget, and for a --part-size larger than
-    /// that quarter. Only ciphertext is written there, to files without a name that are gone with this command. It needs room for
-    /// 8 parts, which grow to 5 GiB in a stream of many TiB. Files need none: they are read again.
-    #[arg(long, value_name = "DIR", help_heading = "Resources", value_hint = ValueHint::DirPath)]
-    pub(crate) spool_dir: Option<PathBuf>,
-    /// How many parts are sent at once [default: as many as make it faster]
-    ///
-    /// As far as --memory-budget allows. By default it begins with 8, takes more as long as that is faster, and less while the store
-    /// asks for that.
-    #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) concurrency: Option<u32>,
-    /// Record checksums of the plaintext, encrypted, in the object: crc64 costs up to a quarter of the speed
-    #[arg(long, value_enum, default_value_t = Checksum::None)]
-    pub(crate) checksum: Checksum,
-    /// How to read the file
-    #[arg(long, value_enum, default_value_t = ReadMode::Auto)]
-    pub(crate) read_mode: ReadMode,
-    /// On Ctrl-C or failure, remove what was uploaded, instead of keeping it to be resumed
-    #[arg(long)]
-    pub(crate) abort_on_interrupt: bool,
-
-    #[command(flatten)]
-    pub(crate) sse: SseArgs,
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 /// Open an object into a file
@@ -416,69 +311,6 @@ pub(crate) struct Copy {
     pub(crate) output: Output,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Uploads {
-    /// List the uploads that have not ended
-    List(UploadsList),
-    Resume(UploadsResume),
-    /// Give up an interrupted upload and remove its parts; needs no key
-    Abort(UploadsAbort),
-    Reap(UploadsReap),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct UploadsList {
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-/// Go on with an interrupted upload
-///
-/// The source must be what it was. Parts that are stored already are not sent again.
-#[derive(Args, Debug)]
-pub(crate) struct UploadsResume {
-    /// Id of the upload, or an unambiguous beginning of it
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-    /// How to read the file
-    #[arg(long, value_enum, default_value_t = ReadMode::Auto)]
-    pub(crate) read_mode: ReadMode,
-    /// Read again what was uploaded, and compare it with the checksums that `put --checksum crc64` recorded
-    ///
-    /// Without it, length, times and inode of the file tell whether it changed.
-    #[arg(long)]
-    pub(crate) verify_source: bool,
-    #[command(flatten)]
-    pub(crate) sealing: ResumeSealing,
-    /// On Ctrl-C or failure, remove what was uploaded, instead of keeping it to be resumed
-    #[arg(long)]
-    pub(crate) abort_on_interrupt: bool,
-    /// How many parts are sent at once [default: as many as make it faster]
-    #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) concurrency: Option<u32>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) keys: Keys,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct UploadsAbort {
-    /// Id of the upload, or an unambiguous beginning of it
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
 /// Print the data key of an object, in hex
 ///
 /// For escrow, and for other programs that read the format (FORMAT.md). Whoever has the data key can read that object, and can
@@ -514,111 +346,6 @@ pub(crate) struct Man {
     pub(crate) out_dir: Option<PathBuf>,
 }
 
-/// Which keys a reader may use.
-#[derive(Args, Debug)]
-pub(crate) struct Keys {
-    /// Only trust this key [default: every key of the local key store]; may be repeated
-    ///
-    /// Named as for `put`; rsa:FILE is the private key here. Keys of other services are only tried if they are named, because a store
-    /// could forge objects under keys of its own. aws:any, aliyun:any and vault:any trust every key that the service lets you use.
-    #[arg(long, value_name = "[SERVICE:]KEY", help_heading = "Keys")]
-    pub(crate) kms_key: Vec<String>,
-    /// Also trust the key in this file: exactly 32 bytes, or their base64; may be repeated
-    #[arg(long, value_name = "FILE", help_heading = "Keys", value_hint = ValueHint::FilePath)]
-    pub(crate) key_file: Vec<PathBuf>,
-}
-
-/// Which keys a reader may use, and what it demands.
-#[derive(Args, Debug)]
-pub(crate) struct ReaderKeys {
-    #[command(flatten)]
-    pub(crate) keys: Keys,
-    /// Demand that the object was sealed with this pair; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "Keys")]
-    pub(crate) encryption_context: Vec<(String, String)>,
-    /// Demand that the object is bound to this very name (put --bind)
-    #[arg(long, help_heading = "Keys")]
-    pub(crate) bound: bool,
-}
-
-/// Where a bucket is, for what environment and profile do not say.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct StoreArgs {
-    /// Where the store of the bucket is, such as https://s3.example.com [default: what AWS_ENDPOINT_URL or the profile says, or AWS]
-    #[arg(long, value_name = "URL", help_heading = "Store", value_hint = ValueHint::Url)]
-    pub(crate) endpoint: Option<String>,
-    /// The bucket's region [default: what AWS_REGION or the profile says]
-    #[arg(long, value_name = "NAME", help_heading = "Store")]
-    pub(crate) region: Option<String>,
-    /// The profile to take from the cloud's own configuration files [default: what AWS_PROFILE or OSSUTIL_PROFILE says]
-    #[arg(long, value_name = "NAME", help_heading = "Store")]
-    pub(crate) profile: Option<String>,
-    /// What commands that write put here.
-    #[arg(skip)]
-    pub(crate) sse: SseArgs,
-}
-
-/// What the engine may use.
-#[derive(Args, Debug)]
-pub(crate) struct EngineArgs {
-    /// The most memory to take for data
-    #[arg(long, help_heading = "Resources", value_name = "SIZE", value_parser = parse_size, default_value = "256M")]
-    pub(crate) memory_budget: u64,
-    /// How many threads seal and open [default: one for each core, as far as half of the memory budget goes]
-    #[arg(long, help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-    /// What computes AES-256-GCM [default: what is fastest on this CPU; `sealift bench` tells which that is]
-    #[arg(long, help_heading = "Resources", value_name = "NAME", value_parser = backend_parser())]
-    pub(crate) backend: Option<Backend>,
-}
-
-/// How a command that moves data tells what it did.
-#[derive(Args, Debug)]
-pub(crate) struct Output {
-    /// Say nothing but errors
-    #[arg(short, long, conflicts_with = "json")]
-    pub(crate) quiet: bool,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Json {
-    /// Print the result as JSON, and nothing else, on stdout
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Checksum {
-    /// CRC-64/XZ of every part
-    Crc64,
-    /// None: authentication needs no checksum
-    None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReadMode {
-    /// What is faster: for a file of 64 MiB or more that is in the page cache, both are tried on a few MiB of it; else positioned reads
-    Auto,
-    /// Positioned reads
-    Read,
-    /// A memory map: faster if the page cache holds the file in large pieces, slower if not
-    Map,
-}
-
-fn backend_parser() -> impl clap::builder::TypedValueParser<Value = Backend> {
-    PossibleValuesParser::new(Backend::available().iter().map(|backend| backend.name()))
-        .try_map(|name| name.parse::<Backend>())
-}
-
-fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a pair is NAME=VALUE".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -627,13 +354,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn pairs_have_a_name() {
-        assert_eq!(parse_pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert_eq!(parse_pair("a="), Ok(("a".to_owned(), String::new())));
-        assert!(parse_pair("=b").is_err());
-        assert!(parse_pair("a").is_err());
     }
 }

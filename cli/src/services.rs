@@ -150,7 +150,7 @@ impl<'a> NamedKey<'a> {
                 _ => unclear(),
             },
             KmsService::Rsa if self.key.len() == 64 && self.key.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                Ok(self.key.to_owned())
+                Ok(self.key.to_ascii_lowercase())
             }
             KmsService::Rsa => Ok(RsaEscrow::read(self.key).map_err(unavailable)?.id().to_owned()),
             _ => Ok(self.key.to_owned()),
@@ -246,7 +246,9 @@ mod tests {
             assert_eq!(id(text).as_deref(), expected, "{text}");
         }
         let escrow = "ab".repeat(32);
-        assert_eq!(id(&format!("rsa:{escrow}")), Some(escrow));
+        // Envelopes have it in lower case.
+        let (lower, upper) = (format!("rsa:{escrow}"), format!("rsa:{}", escrow.to_uppercase()));
+        assert_eq!((id(&lower), id(&upper)), (Some(escrow.clone()), Some(escrow)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A mapped file that shrinks: reading a page that is gone raises `SIGBUS`. This makes it the same error that a positioned read has.
 //!
 //! The one file of the program with `unsafe` in it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "safe code cannot handle a signal")]
 
 use std::io;
 use std::ops::Range;
@@ -49,7 +49,10 @@ pub(crate) fn map(path: &Path, message: String) -> sealift::Result<WatchedMap> {
     let Some(slot) = WATCHED.iter().find(is_free) else {
         // SAFETY: it was made by `Box::into_raw` just now, and no slot has it.
         drop(unsafe { Box::from_raw(watched) });
-        return Err(Error::new(ErrorKind::LimitExceeded, format!("at most {MOST} files are mapped at once")));
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("at most {MOST} files are mapped at once: give a smaller --concurrency, or --read-mode read"),
+        ));
     };
     Ok(WatchedMap { map, slot })
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::cipher::Cipher;
+use super::options::Protection;
 use super::read::{Origin, fetch_tail};
 use super::retries::Retries;
-use super::upload::{Protection, Uploaded};
+use super::upload::Uploaded;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::format::{self, Envelope, trailer};
 use crate::store::{MultipartStore, Properties, PutCondition};

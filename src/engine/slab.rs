@@ -3,7 +3,7 @@
 //! A part's sealed bytes go to as many MiB as the part has. On 4 KiB pages every GiB takes a quarter of a million TLB
 //! entries; on huge pages, sealing into 16 buffers in turn is 7 % faster (`docs/performance.md`). Safe code cannot cut one mapping into parts that are
 //! owned apart; this is the measured exception to the rule against `unsafe`.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "see above")]
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ops::{Deref, DerefMut};

@@ -123,7 +123,7 @@ impl PartLayout {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects)]
+#[allow(clippy::arithmetic_side_effects, reason = "in a test, a panic is the report")]
 mod tests {
     use super::*;
     use crate::format::{MAX_PART_PLAIN, ManifestPart};

@@ -21,7 +21,7 @@ mod json;
 mod layout;
 mod manifest;
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects)]
+#[allow(clippy::arithmetic_side_effects, reason = "in a test, a panic is the report")]
 mod test_vectors;
 mod unsealed;
 

@@ -94,7 +94,7 @@ fn malformed(why: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects)]
+#[allow(clippy::arithmetic_side_effects, reason = "in a test, a panic is the report")]
 mod tests {
     use super::*;
 

@@ -105,7 +105,7 @@ impl VaultConfig {
 impl fmt::Debug for VaultConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VaultConfig")
-            .field("address", &self.address)
+            .field("address", &self.address.parse().as_ref().map(shown).ok())
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -128,14 +128,15 @@ impl VaultKms {
     pub fn new(config: VaultConfig) -> Result<Self> {
         let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message);
         let mut address: Url = config.address.parse().map_err(|error| {
-            invalid(format!("{:?} is not the address of an OpenBao or Vault server: {error}", config.address))
+            // Without the text itself: a password may be in it.
+            invalid(format!("the address of the OpenBao or Vault server is none: {error}"))
         })?;
         let local = address.host_str().is_some_and(is_loopback_host);
         match address.scheme() {
             "https" => {}
             "http" if local => {}
             _ => {
-                let message = format!("{address} would send data keys in the clear: give an https address");
+                let message = format!("{} would send data keys in the clear: give an https address", shown(&address));
                 return Err(invalid(message));
             }
         }
@@ -241,7 +242,8 @@ impl VaultKms {
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                let message = format!("the server at {} answered with more than {MAX_BODY} bytes", self.address);
+                let message =
+                    format!("the server at {} answered with more than {MAX_BODY} bytes", shown(&self.address));
                 return Err(Error::new(ErrorKind::Io, message));
             }
             body.extend_from_slice(&chunk);
@@ -258,7 +260,7 @@ impl VaultKms {
             false => (ErrorKind::Io, "cannot be reached"),
         };
         let retry = if error.is_builder() || is_certificate(&error) { Retry::No } else { Retry::Yes };
-        let message = format!("the OpenBao or Vault server at {} {what}", self.address);
+        let message = format!("the OpenBao or Vault server at {} {what}", shown(&self.address));
         Error::new(kind, message).with_retry(retry).with_source(error.without_url())
     }
 }
@@ -284,7 +286,7 @@ impl Kms for VaultKms {
 
 impl fmt::Debug for VaultKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VaultKms").field("address", &self.address.as_str()).finish_non_exhaustive()
+        f.debug_struct("VaultKms").field("address", &shown(&self.address)).finish_non_exhaustive()
     }
 }
 
@@ -419,6 +421,14 @@ impl Refused {
     }
 }
 
+/// An address, to be shown: without the password that a proxy in front of the server may want.
+fn shown(address: &Url) -> String {
+    let mut shown = address.clone();
+    // It fails only where there can be none.
+    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown.into()
+}
+
 /// Seconds, as these servers send it; a date is not looked at.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
@@ -505,7 +515,22 @@ mod tests {
         for bad in ["http://vault.example", "http://127.0.0.1.example", "ftp://127.0.0.1", "vault", ""] {
             assert_eq!(new(bad).err().map(|error| error.kind()), Some(ErrorKind::InvalidInput), "{bad}");
         }
-        let config = VaultConfig { token: Zeroizing::new("hvs.secret".to_owned()), ..VaultConfig::default() };
-        assert!(!format!("{config:?}").contains("hvs"));
+    }
+
+    #[tokio::test]
+    async fn neither_token_nor_a_password_in_the_address_is_shown() {
+        for address in ["https://me:pass@127.0.0.1:1", "http://me:pass@vault.example", "https://me:pass@vault:x"] {
+            let token = Zeroizing::new("pass".to_owned());
+            let config = VaultConfig { address: address.to_owned(), token, ..VaultConfig::default() };
+            let mut shown = format!("{config:?}");
+            match VaultKms::new(config) {
+                Ok(kms) => {
+                    let failed = kms.generate_data_key("k", &EncryptionContext::default()).await.map(drop).unwrap_err();
+                    shown += &format!("{kms:?} {failed} {failed:?}");
+                }
+                Err(error) => shown += &format!("{error} {error:?}"),
+            }
+            assert!(!shown.contains("pass"), "{shown}");
+        }
     }
 }

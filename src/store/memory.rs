@@ -113,13 +113,7 @@ impl MemoryStore {
 
     /// The parts of an upload as its Complete lists them.
     fn listed(&self, open: &OpenUpload, list: &[CompletedPart]) -> Result<Vec<Bytes>> {
-        let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
-        if list.is_empty() {
-            return invalid("an object is made of at least one part");
-        }
-        if !list.is_sorted_by(|a, b| a.number < b.number) {
-            return invalid("the parts of an object are listed once each, ascending by number");
-        }
+        CompletedPart::check_list(list)?;
         let mut segments = Vec::with_capacity(list.len());
         for listed in list {
             match open.parts.get(&listed.number) {

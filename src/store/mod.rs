@@ -7,6 +7,7 @@ mod discard;
 mod memory;
 #[cfg(feature = "oss")]
 pub mod oss;
+mod percent;
 #[cfg(feature = "s3")]
 pub mod s3;
 
@@ -254,6 +255,20 @@ pub struct CompletedPart {
     pub number: PartNumber,
     /// The ETag that storing it returned.
     pub etag: ETag,
+}
+
+impl CompletedPart {
+    /// Refuses a list of which no object can be made.
+    pub(crate) fn check_list(parts: &[Self]) -> Result<()> {
+        let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
+        if parts.is_empty() {
+            return invalid("an object is made of at least one part");
+        }
+        if !parts.is_sorted_by(|a, b| a.number < b.number) {
+            return invalid("the parts of an object are listed once each, ascending by number");
+        }
+        Ok(())
+    }
 }
 
 /// A part as the store lists it.

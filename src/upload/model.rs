@@ -3,128 +3,20 @@
 //! They do what a script of bytes says, in any order: answer, fail, lose answers, answer late and twice, let time pass,
 //! cancel, kill the process and resume. The tests and the fuzz target `upload_machine` share them.
 
+mod checks;
+mod setup;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{
-    Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, Resumed, RetryPolicy, SealedPart, TailPiece,
-};
+use super::{Action, Config, Input, Machine, Op, Outcome, PartPlan, PutBody, Record, Resumed, SealedPart, TailPiece};
 use crate::crypto::STRIPE;
 use crate::error::Retry;
-use crate::store::{CompletedPart, Limits};
+use crate::store::CompletedPart;
 use crate::types::{Attempt, ETag, PartNumber, Salt, UploadId};
 
-const MIB: u64 = 1 << 20;
-
-/// What is uploaded, and how.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Bytes of the source.
-    pub len: u64,
-    /// Whether the machine knows them beforehand.
-    pub known: bool,
-    /// Bytes of the first part.
-    pub part: u64,
-    /// Bytes of the largest part, where they grow.
-    pub largest: u64,
-    /// Whether equal parts are asked for.
-    pub uniform: bool,
-    /// Bytes of the trailer; none where nothing is sealed.
-    pub trailer: u64,
-    /// The machine's.
-    pub config: Config,
-}
-
-impl Setup {
-    /// Three parts of 1 MiB, the last one shorter; everything else roomy.
-    #[must_use]
-    pub fn small() -> Self {
-        let limits = Limits {
-            min_part: 1,
-            max_part: 5 << 30,
-            max_parts: PartNumber::MAX,
-            max_metadata: 2048,
-            equal_parts: false,
-        };
-        let retry =
-            RetryPolicy { attempts: 3, budget: 10, base: Duration::from_millis(100), cap: Duration::from_secs(1) };
-        Self {
-            len: 2 * MIB + 100,
-            known: true,
-            part: MIB,
-            largest: MIB,
-            uniform: false,
-            trailer: 300,
-            config: Config {
-                limits,
-                budget: 8,
-                held: 2,
-                window: 2,
-                spool: false,
-                max_in_flight: 8,
-                find_in_flight: false,
-                one_request: false,
-                retry,
-                keep_on_failure: false,
-            },
-        }
-    }
-
-    /// The plan, if there is one.
-    ///
-    /// # Errors
-    /// As for [`PartPlan::known`] and [`PartPlan::unknown`].
-    pub fn plan(&self) -> crate::Result<PartPlan> {
-        let limits = &self.config.limits;
-        let plan = if self.known {
-            PartPlan::known(self.len, Some(self.part), self.uniform, limits)
-        } else {
-            PartPlan::unknown(Some(self.part), self.uniform, limits, self.largest)
-        }?;
-        if self.trailer == 0 { plan.unsealed(limits) } else { Ok(plan) }
-    }
-
-    fn from_script(script: &mut Script<'_>) -> Option<Self> {
-        let mut setup = Self::small();
-        let sizes = [MIB, 3 * MIB / 2, 2 * MIB, 3 * MIB, 5 * MIB];
-        setup.part = sizes[script.below(sizes.len())?];
-        let parts = script.below(24)? as u64;
-        setup.len = parts * setup.part + [0, 1, MIB / 3, setup.part - 1][script.below(4)?];
-        let flags = script.next()?;
-        setup.known = flags & 1 == 0;
-        setup.uniform = flags & 2 != 0;
-        setup.config.limits.equal_parts = flags & 4 != 0;
-        setup.config.keep_on_failure = flags & 8 != 0;
-        setup.largest = if flags & 16 != 0 { setup.part } else { 4 * setup.part };
-        setup.config.spool = flags & 32 != 0;
-        setup.config.limits.min_part = [1, MIB / 2, MIB][script.below(3)?];
-        setup.trailer = [102, 5_000, MIB / 2, 0][script.below(4)?];
-        setup.config.held = 1 + script.below(6)? as u32;
-        setup.config.window = 1 + script.below(4)? as u32;
-        setup.config.budget = setup.config.held.max(setup.config.window) + script.below(8)? as u32;
-        setup.config.max_in_flight = 1 + script.below(4)? as u32;
-        setup.config.find_in_flight = flags & 64 != 0;
-        setup.config.one_request = flags & 128 != 0;
-        setup.config.retry.attempts = 1 + script.below(4)? as u32;
-        setup.config.retry.budget = script.below(12)? as u32;
-        Some(setup)
-    }
-}
-
-/// The choices of one run.
-struct Script<'a>(&'a [u8]);
-
-impl Script<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn below(&mut self, n: usize) -> Option<usize> {
-        Some(usize::from(self.next()?) % n)
-    }
-}
+use setup::Script;
+pub use setup::Setup;
 
 /// Does what `script` says, then lets everything succeed. Panics where the machine breaks a promise.
 ///
@@ -780,16 +672,6 @@ impl Model {
         self.setup.config.one_request && self.plan.parts().is_some_and(|parts| parts <= 1)
     }
 
-    /// All of the object is in the one request, of the only manifest there ever is, and nothing else was begun.
-    fn check_object(&self, part: Option<PartNumber>) {
-        assert!(self.is_one_request() && self.running.is_empty());
-        assert!(self.durable.is_empty() && self.appended.is_empty() && self.at_store.is_empty());
-        let trailer = self.trailer.expect("the trailer is sealed before it is sent");
-        assert_eq!(trailer + 1, self.manifests.len(), "another manifest was sealed");
-        let spans = self.end_of_body(part, trailer);
-        self.check_content(&spans);
-    }
-
     /// A fresh sealing of a part.
     fn seal(&mut self, part: PartNumber) -> SealedPart {
         let sealing = self.sealings.entry(part).or_default();
@@ -840,97 +722,6 @@ impl Model {
 
     fn runs(&self, op: Op) -> bool {
         self.running.iter().any(|running| running.op == op)
-    }
-
-    /// Invariant 1.
-    fn check_credits(&self) {
-        let config = &self.setup.config;
-        assert!(self.machine.credits_in_use() <= config.budget, "the budget is exceeded");
-    }
-
-    /// As the machine counts them, so are they counted here.
-    fn check_all_credits(&self) {
-        if !self.has_ended() {
-            let counted: u32 = self.credits.values().sum();
-            assert_eq!(self.machine.credits_in_use(), counted, "{:?}", self.credits);
-        }
-    }
-
-    /// Invariant 1, of what is held outside of memory: no more parts at a time than are sent, when `part` joins them.
-    fn check_spool(&self, part: PartNumber) {
-        let Config { spool, held, max_in_flight, .. } = self.setup.config;
-        if spool && self.plan.max_len(part) > u64::from(held) * STRIPE as u64 {
-            assert!(self.credits.len() <= max_in_flight as usize, "too many parts in the spool: {:?}", self.credits);
-        }
-    }
-
-    /// Invariants 2 and 3, and the commit point.
-    fn check_put(&mut self, part: PartNumber, attempt: Attempt, body: PutBody) {
-        assert!(self.is_durable(), "the upload's record is durable before the first Put");
-        let in_flight = self.running.iter().filter(|running| matches!(running.op, Op::Put { .. })).count();
-        assert!(in_flight < self.setup.config.max_in_flight as usize, "too many Puts");
-        let before = self.attempts.insert(part, attempt);
-        assert_eq!(attempt.0, before.map_or(0, |before| before.0) + 1, "attempts are counted");
-        assert!(!self.chosen.contains_key(&part), "part {part} is stored already");
-        if matches!(body, PutBody::Tail { .. }) {
-            let recorded = self.durable.iter().rev().find_map(|record| match record {
-                Record::Manifest(parts) => Some(parts),
-                _ => None,
-            });
-            assert_eq!(recorded, self.manifests.last(), "a manifest leaves before its record is durable");
-        }
-    }
-
-    /// Invariant 5, and invariant 4: the list has what was chosen, whatever came later.
-    fn check_list(&self, parts: &[CompletedPart]) {
-        assert!(self.running.is_empty(), "Complete comes last, and once");
-        assert!(parts.iter().map(|part| part.number.get()).eq(1..=parts.len() as u32), "each part once, ascending");
-        assert!(parts.iter().all(|part| self.chosen.get(&part.number) == Some(&part.etag)), "not the chosen attempts");
-        assert_eq!(parts.len(), self.chosen.len(), "all that was chosen is listed");
-    }
-
-    /// The listed parts are what the store allows, and one after the other they are the object.
-    fn check_body(&self, parts: &[Write]) {
-        let limits = &self.setup.config.limits;
-        let (last, middle) = parts.split_last().expect("there is a part at least");
-        let mut at = 0;
-        for write in parts {
-            assert_eq!(write.offset, at, "part {} is not where it was said to be", write.part);
-            assert!(
-                len(write) <= limits.max_part && (len(write) > 0 || self.setup.len == 0 && self.setup.trailer == 0)
-            );
-            at += len(write);
-        }
-        assert!(middle.iter().all(|write| len(write) >= limits.min_part), "a part is too short");
-        if limits.equal_parts || self.setup.uniform {
-            assert!(middle.windows(2).all(|pair| len(&pair[0]) == len(&pair[1])), "parts are not equal");
-            let cut_tail = last.spans.iter().any(|span| span.from > 0);
-            assert!(cut_tail || middle.is_empty() || last.spans.len() == 1 || len(last) <= len(&middle[0]));
-        }
-
-        let spans: Vec<_> = parts.iter().flat_map(|write| write.spans.clone()).collect();
-        self.check_content(&spans);
-    }
-
-    /// What is published is what its manifest lists.
-    fn check_content(&self, spans: &[Span]) {
-        let mut body: Vec<Span> = Vec::new();
-        for span in spans {
-            match body.last_mut() {
-                Some(before) if before.of == span.of && before.to == span.from => before.to = span.to,
-                _ => body.push(span.clone()),
-            }
-        }
-        let trailer = match body.last() {
-            Some(Span { of: Sealing::Trailer(trailer), .. }) => *trailer,
-            _ if self.setup.trailer == 0 => self.manifests.len() - 1,
-            _ => panic!("no trailer at the end"),
-        };
-        let mut expected: Vec<_> = self.manifests[trailer].iter().map(|part| self.whole(*part)).collect();
-        if self.setup.trailer > 0 {
-            expected.push(Span { of: Sealing::Trailer(trailer), from: 0, to: self.setup.trailer });
-        }
-        assert_eq!(body, expected, "the body is not what its manifest says");
     }
 }
 

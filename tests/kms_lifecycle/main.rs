@@ -17,7 +17,7 @@ use sealift::kms::local::{
 };
 use sealift::{DataKey, ErrorKind, KeyState, Result, WrappedKey};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "../support/keys.rs"]
 mod keys;
 mod model;

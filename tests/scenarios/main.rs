@@ -1,6 +1,6 @@
 //! What the engine must survive, by scenario: sealing, tampering, reading. The uploading ones are in `simulation.rs`.
 
-#![allow(clippy::unwrap_used)] // helpers of tests: a panic is a failure
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use sealift::store::{
 use sealift::{Attempt, ByteRange, DataKey, EncryptionContext, Engine, ErrorKind, ObjectKey, Result};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "../support/sim.rs"]
 mod sim;
 
@@ -33,7 +33,7 @@ mod uploading;
 use sim::{Faults, Rng, SimStore};
 
 #[cfg(feature = "aws-lc-rs")]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #[path = "../support/keys.rs"]
 mod keys;
 

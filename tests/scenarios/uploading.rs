@@ -18,7 +18,7 @@ async fn s03_overwriting_a_key_repeats_no_data_key_object_id_or_salt() {
 }
 
 #[tokio::test]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "a map is made by an `unsafe fn`")]
 async fn s04_a_source_that_changes_or_shrinks_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("source");

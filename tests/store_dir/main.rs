@@ -1,7 +1,7 @@
 //! What the directory store promises beyond the suite that every store runs: its layout, and what survives crashes, races, full and
 //! read-only disks.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -21,6 +21,10 @@ pub(crate) async fn get(args: Get, verbose: u8) -> Result {
         return Err(Failure::new(ErrorKind::InvalidInput, "--json and the object cannot both go to stdout"));
     }
     // Before the key is asked for; the engine looks again when it writes.
+    if !to_stdout && args.dest.is_dir() {
+        let message = format!("{0} is a directory: name the file in it, such as {0}/NAME", args.dest.display());
+        return Err(Failure::new(ErrorKind::InvalidInput, message).hint("for every object below URL: --recursive"));
+    }
     if !to_stdout && !args.force && std::fs::symlink_metadata(&args.dest).is_ok() {
         return Err(exists(&args.dest));
     }

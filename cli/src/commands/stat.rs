@@ -236,10 +236,13 @@ pub(crate) async fn verify(args: Verify, verbose: u8) -> Result {
     };
     args.output.done(&report, || {
         let equal = report.against.as_ref().map(|file| format!(", equal to {file}")).unwrap_or_default();
-        let untried = report.data_keys.iter().filter(|tried| !tried.opened);
-        let untried: String =
-            untried.map(|tried| format!("\nnot tried, because its key is not here: {}", tried.recipient)).collect();
-        format!("{}: whole{equal}; {}{untried}", report.url, output::bytes_in(report.plain_len, took))
+        let unopened = report.data_keys.iter().filter(|tried| !tried.opened);
+        let unopened: String = unopened
+            .map(|tried| {
+                format!("\nnot opened, because its key is not here or cannot be used now: {}", tried.recipient)
+            })
+            .collect();
+        format!("{}: whole{equal}; {}{unopened}", report.url, output::bytes_in(report.plain_len, took))
     })
 }
 

@@ -12,6 +12,7 @@ use crate::args::{Uploads, UploadsAbort, UploadsList, UploadsResume};
 use crate::exit::{Failure, Result};
 use crate::home::Home;
 use crate::interrupt::Interrupts;
+use crate::output::printable;
 use crate::{source, store};
 
 pub(crate) async fn run(command: Uploads, verbose: u8) -> Result {
@@ -33,11 +34,15 @@ struct Listed {
 
 fn list(args: &UploadsList) -> Result {
     let uploads: Vec<_> = list_uploads(&Home::find()?.uploads())?.into_iter().map(Listed::from).collect();
-    args.json.print(&uploads, || {
-        let line =
-            |upload: &Listed| format!("{}  {:11}  {}  from {}", upload.id, upload.state, upload.url, upload.source);
-        uploads.iter().map(line).collect::<Vec<_>>().join("\n")
-    })
+    args.json.print(&uploads, || uploads.iter().map(Listed::line).collect::<Vec<_>>().join("\n"))
+}
+
+impl Listed {
+    /// One line, whatever is in the names.
+    fn line(&self) -> String {
+        let Self { id, url, source, state } = self;
+        printable(&format!("{id}  {state:11}  {url}  from {source}"))
+    }
 }
 
 impl From<UploadEntry> for Listed {
@@ -129,4 +134,20 @@ async fn abort(args: UploadsAbort) -> Result {
     }
     let aborted = Aborted { id: args.id, url };
     args.output.done(&aborted, || format!("{}: upload {} is aborted, its parts are removed", aborted.url, aborted.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_one_line_that_does_nothing_to_a_terminal() {
+        let upload = Listed {
+            id: "00ff".to_owned(),
+            url: "/backup/a\nb".to_owned(),
+            source: "/home/\u{1b}[2Ja".to_owned(),
+            state: "interrupted",
+        };
+        assert_eq!(upload.line(), r"00ff  interrupted  /backup/a\nb  from /home/\u{1b}[2Ja");
+    }
 }

@@ -60,6 +60,12 @@ fn get_refuses_an_existing_file_unless_forced() {
     assert_eq!(sandbox.read("out"), b"old");
     std::os::unix::fs::symlink("nowhere", sandbox.path("dangling")).unwrap();
     sandbox.run(&["get", "obj", "dangling"]).expect_error(1, "exists");
+    // A directory is replaced by no flag.
+    std::fs::create_dir(sandbox.path("dir")).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let run = sandbox.run(&[&["get", "obj", "dir"], force].concat()).expect_error(2, "dir/NAME");
+        assert!(!run.stderr().contains("--force"), "{}", run.stderr());
+    }
     sandbox.run(&["get", "obj", "out", "--force"]).expect(0);
     assert_eq!(sandbox.read("out"), b"new");
 }

@@ -163,6 +163,18 @@ fn kms_key_on_a_reader_trusts_that_one_alone() {
 }
 
 #[test]
+fn verify_tells_of_keys_that_it_could_not_use() {
+    let sandbox = Sandbox::new();
+    sandbox.write("src", b"x");
+    private_file(&sandbox, "my.key", &[1; 32]);
+    sandbox.run(&["put", "src", "obj", "--kms-key", "alias/default", "--key-file", "my.key"]).expect(0);
+    sandbox.run(&["kms", "disable-key", "alias/default"]).expect(0);
+    let run = sandbox.run(&["verify", "obj", "--key-file", "my.key"]).expect(0);
+    let told = "not opened, because its key is not here or cannot be used now: local ";
+    assert!(run.stdout().contains(told), "the key is here: {}", run.stdout());
+}
+
+#[test]
 fn the_root_key_can_come_from_the_environment() {
     const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     let sandbox = Sandbox::new();
@@ -205,6 +217,13 @@ fn a_backup_restores_the_key_store() {
     assert!(!sandbox.exists("home/kms"));
     with_env("correct horse", &["kms", "import-backup", "backup"]).expect(0);
     assert_eq!(sandbox.run(&["cat", "obj"]).expect(0).bytes(), plain);
+
+    for (root_key, is_used) in [("", false), ("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", true)] {
+        fs::remove_dir_all(sandbox.path("home/kms")).unwrap();
+        let args = [&["kms", "import-backup", "backup"], &with_file[..]].concat();
+        let run = Run::of(sandbox.command(args).env("SEALIFT_ROOT_KEY", root_key)).expect(0);
+        assert_eq!(run.stderr().contains("SEALIFT_ROOT_KEY is set"), is_used, "{}", run.stderr());
+    }
 
     fs::remove_dir_all(sandbox.path("home/kms")).unwrap();
     sandbox.run_with_input(&[&["kms", "import-backup", "-"], &with_file[..]].concat(), to_stdout.bytes()).expect(0);

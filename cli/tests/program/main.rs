@@ -1,5 +1,5 @@
 //! The program as its users have it: the built binary, run against a home and a store in a directory of its own.
-#![allow(clippy::unwrap_used)] // A test that panics has failed, as it should.
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod bad_input;
 mod bench;

@@ -177,7 +177,8 @@ fn read_metadata(path: &Path) -> Result<Option<Properties>> {
     Ok(Some(Properties { metadata: file.metadata, content_type: file.content_type, ..Properties::default() }))
 }
 
-fn is_still_there(place: &Place, was: &Metadata) -> bool {
+/// Whether the file that was opened is the body now.
+pub(super) fn is_still_there(place: &Place, was: &Metadata) -> bool {
     // The open descriptor keeps the inode's number from being used again.
     fs::metadata(place.body()).is_ok_and(|now| (now.dev(), now.ino()) == (was.dev(), was.ino()))
 }

@@ -72,7 +72,7 @@ impl Place {
         self.folder().join(format!("{}.{}.json", self.name, hex(head)))
     }
 
-    /// Metadata that is being written, by whoever holds the lock. No body's metadata has this name, which lacks the `.json`.
+    /// Metadata that is being written, or may have to be put back, by whoever holds the lock. No body's metadata has this name, which lacks the `.json`.
     pub(super) fn new_metadata(&self) -> PathBuf {
         self.folder().join("new-metadata")
     }

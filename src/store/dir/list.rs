@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::layout::{FOLDER, Place, Staging, cannot, is_upload_id};
 use super::staging;
 use crate::error::Result;
+use crate::store::percent::percent_encode;
 use crate::store::{ListedObject, ListedUpload, Upload};
 use crate::types::{ObjectKey, UploadId};
 
@@ -102,15 +103,5 @@ fn names(dir: &Path) -> Result<Vec<(String, bool)>> {
 
 /// An absolute path as a `file:` URL (RFC 8089).
 pub(super) fn file_url(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let mut url = "file://".to_owned();
-    for &byte in PathBuf::from(path).as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            url.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    url
+    format!("file://{}", percent_encode(path.as_os_str().as_encoded_bytes(), b"/"))
 }

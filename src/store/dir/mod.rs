@@ -54,7 +54,7 @@ const PIECE: u64 = 1 << 20;
 /// # Guarantees
 /// - Body and metadata switch together, by one rename: a crash at any point leaves the whole old object or the whole new one. That
 ///   rests on bodies that begin with bytes of their own, as a sealed body does with a fresh salt; of two bodies that begin with the same
-///   24 bytes, the older can be left with the newer's metadata by a crash.
+///   24 bytes, the older has the newer's metadata for a moment, or for good if the machine crashes then.
 /// - What `complete` and `put_object` have answered is on the disk (fsync of body, metadata and directories).
 /// - A part is recorded after its bytes are on the disk, so [`list_parts`](MultipartStore::list_parts) is right after any crash.
 /// - Writers on one key, in one process or many, leave one whole object with its own metadata;
@@ -545,12 +545,12 @@ fn copy(source: &Body, from: &Place, to: &Staged) -> Result<()> {
     Ok(())
 }
 
-/// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
 /// How much of `range` is read at once. A short one is read in small pieces, so that the first can be used while the next is read.
 fn piece_of(range: &Range<u64>) -> u64 {
     if range.end - range.start <= 4 * PIECE { PIECE / 4 } else { PIECE }
 }
 
+/// Runs what blocks on a thread that may. Once begun it runs to its end, whether or not anybody still waits for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     ended(tokio::task::spawn_blocking(work)).await
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
-use super::body::{Body, encode_metadata, etag, head, head_at};
+use super::body::{Body, encode_metadata, etag, head, head_at, is_still_there};
 use super::layout::{Place, Staging, cannot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Properties, PutCondition};
@@ -35,18 +35,29 @@ pub(super) fn publish(
     if condition == PutCondition::IfNotExists && exists(&place.body())? {
         return Err(already_exists(place));
     }
-    let replaced = head_at(place).ok().filter(|replaced| *replaced != head);
+    let (alike, replaced) = match head_at(place) {
+        Ok(there) if there == head => (true, None),
+        there => (false, there.ok()),
+    };
     let metadata = place.metadata(&head);
+    // The metadata of a body that begins alike has the same name: it is put back if that body stays.
+    let kept = alike && keep_metadata(place, &metadata)?;
     fs::rename(staging.metadata(), &metadata).map_err(cannot("create", &metadata))?;
     let switched = sync_dir(&place.folder()).and_then(|()| switch(place, staging, condition));
     if let Err(error) = switched {
-        // Not if the body that is there begins alike: then it is that body's metadata as well.
-        if head_at(place).ok().is_none_or(|there| there != head) {
-            _ = fs::remove_file(metadata);
+        // If it failed after the body was in place, the metadata is that body's.
+        if !is_still_there(place, &stat) {
+            // What fails here too leaves what a crash would have left; the first error is the one to tell.
+            _ = if kept { fs::rename(place.new_metadata(), &metadata) } else { fs::remove_file(&metadata) };
+            _ = sync_dir(&place.folder());
         }
         return Err(error);
     }
     sync_dir(&place.dir)?;
+    if kept {
+        // One that is left is overwritten by the next.
+        _ = fs::remove_file(place.new_metadata());
+    }
     if let Some(replaced) = replaced {
         // Only the metadata of the very body that was replaced. A file left by a crash is harmless; one that belongs to a body which
         // somebody moved away for a while is not ours to remove.
@@ -74,6 +85,18 @@ pub(super) fn replace_metadata(place: &Place, metadata: BTreeMap<String, String>
     fs::rename(&new, &metadata).map_err(cannot("create", &metadata))?;
     sync_dir(&place.folder())?;
     etag(&stat, &head, &properties)
+}
+
+/// Copies `metadata`, if there is any, to where the next that is written goes. Whether there was.
+fn keep_metadata(place: &Place, metadata: &Path) -> Result<bool> {
+    let kept = place.new_metadata();
+    match fs::read(metadata) {
+        Ok(content) => write_synced(&kept, &content)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(cannot("read", metadata)(error)),
+    }
+    keep_access(metadata, &kept).map_err(cannot("write", &kept))?;
+    Ok(true)
 }
 
 /// Who may read `old` may read `new`, which takes its place, and it is theirs as far as this process can give it to them.
@@ -230,6 +253,35 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "old");
         assert!(!place.metadata(b"new").exists());
+    }
+
+    /// Unsealed files can begin alike, as tables with the same heading do.
+    #[test]
+    fn a_body_that_stays_keeps_its_metadata_though_another_that_begins_alike_could_not_take_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path());
+        let put = |text: &str, is_there: bool| {
+            let properties = Properties { content_type: Some(text.to_owned()), ..Properties::default() };
+            let (_, staging) = staging::create(&place, &properties, false).unwrap();
+            fs::write(staging.body(), format!("the same 24 bytes to begin, then {text}")).unwrap();
+            let body = File::open(staging.body()).unwrap();
+            if !is_there {
+                // As an abort at this very moment does.
+                fs::remove_file(staging.body()).unwrap();
+            }
+            publish(&place, &staging, &body, &properties, PutCondition::None)
+        };
+        let found = || Body::open(&place).unwrap().info.properties.content_type;
+
+        put("old", true).unwrap();
+        assert_eq!(put("new", false).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(found().as_deref(), Some("old"));
+        put("newer", true).unwrap();
+        assert_eq!(found().as_deref(), Some("newer"));
+        // One that something else put there has none, and gets none.
+        fs::remove_file(place.metadata(&head_at(&place).unwrap())).unwrap();
+        put("newest", false).unwrap_err();
+        assert_eq!(found(), None);
     }
 
     #[test]

@@ -228,13 +228,7 @@ pub(super) fn complete(
     parts: &[CompletedPart],
     condition: PutCondition,
 ) -> Result<ETag> {
-    let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
-    if parts.is_empty() {
-        return invalid("an object is made of at least one part");
-    }
-    if !parts.is_sorted_by(|a, b| a.number < b.number) {
-        return invalid("the parts of an object are listed once each, ascending by number");
-    }
+    CompletedPart::check_list(parts)?;
     let (upload, description) = open_description(place, staging)?;
     upload.lock().map_err(cannot("lock", &staging.description()))?;
     let body = OpenOptions::new().read(true).write(true).open(staging.body()).map_err(|error| match error.kind() {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::client::{Client, Clock};
 use super::copy::COPY_LIMIT;
-use super::encoding::{percent_decode, percent_encode};
 use super::endpoint::{Endpoint, check_bucket};
 use super::files::{Files, Settings};
 use super::{Credentials, OssStore, SignatureVersion, Sse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::{bad_url, parse_bucket_url, percent_encode};
 
 /// Where a bucket is, who asks, and how. From [`OssStore::builder`].
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl Builder {
                 ));
             }
         };
-        let encode = |text: &str| percent_encode(text, false);
+        let encode = |text: &str| percent_encode(text, b"");
         let mut url = format!("oss://{}?endpoint={}", self.bucket, encode(&endpoint.to_string()));
         if !region.is_empty() {
             url.push_str(&format!("&region={region}"));
@@ -238,20 +238,16 @@ impl FromStr for Builder {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self> {
-        let invalid = |what: &str| Error::new(ErrorKind::InvalidInput, format!("{url:?} {what}"));
-        let rest = url.strip_prefix("oss://").ok_or_else(|| invalid("is no URL of a bucket of OSS"))?;
-        let (bucket, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut builder = Self::new(bucket.trim_end_matches('/').to_owned());
+        let (bucket, parameters) = parse_bucket_url(url, "oss")?;
+        let mut builder = Self::new(bucket.to_owned());
         check_bucket(&builder.bucket)?;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| invalid("has a parameter without a value"))?;
-            let value = percent_decode(value).ok_or_else(|| invalid("is not encoded well"))?;
+        for (name, value) in parameters {
             builder = match (name, value.as_str()) {
                 ("endpoint", _) => builder.endpoint(value),
                 ("region", _) => builder.region(value),
                 ("path-style", "true") => builder.path_style(true),
                 ("path-style", "false") => builder.path_style(false),
-                _ => return Err(invalid("has a parameter that means nothing")),
+                _ => return Err(bad_url(url, "has a parameter that means nothing")),
             };
         }
         Ok(builder)

@@ -90,13 +90,7 @@ impl OssStore {
         parts: &[CompletedPart],
         condition: PutCondition,
     ) -> Result<Answer<ETag>> {
-        let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
-        if parts.is_empty() {
-            return invalid("an object is made of at least one part");
-        }
-        if !parts.is_sorted_by(|a, b| a.number < b.number) {
-            return invalid("the parts of an object are listed once each, ascending by number");
-        }
+        CompletedPart::check_list(parts)?;
         let mut headers = HeaderMap::new();
         forbid_overwrite(&mut headers, condition);
         let answer = self.complete_with(upload, parts, headers).await?;

@@ -10,12 +10,13 @@ use time::OffsetDateTime;
 
 use super::body::{Outgoing, Sent, bounded};
 use super::credentials::Credentials;
-use super::encoding::{key_path, parse_http_date, percent_encode};
+use super::encoding::{key_path, parse_http_date};
 use super::endpoint::Endpoint;
 use super::errors::{ErrorCode, ServiceError, checksum_differs, timed_out, transport};
 use super::sign::{SignatureVersion, Signed};
 use super::xml::{self, Parsed};
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::store::percent::percent_encode;
 use crate::store::{Payload, ServerSideEncryption};
 use crate::types::{ETag, ObjectKey};
 
@@ -259,8 +260,8 @@ pub(super) struct Uploaded {
 
 fn query(pairs: &[(&str, &str)]) -> String {
     let pairs = pairs.iter().map(|(name, value)| {
-        let name = percent_encode(name, false);
-        if value.is_empty() { name } else { format!("{name}={}", percent_encode(value, false)) }
+        let name = percent_encode(name, b"");
+        if value.is_empty() { name } else { format!("{name}={}", percent_encode(value, b"")) }
     });
     pairs.collect::<Vec<_>>().join("&")
 }

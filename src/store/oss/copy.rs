@@ -17,8 +17,9 @@ use super::client::{Answer, Call};
 use super::errors::checksum_differs;
 use super::properties::{META, ascii, metadata_headers, tagging};
 use super::sse::Sse;
-use super::{OssStore, encoding, xml};
+use super::{OssStore, xml};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_encode;
 use crate::store::{CompletedPart, ObjectInfo, PutCondition, ServerSideEncryption, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber};
 
@@ -228,7 +229,7 @@ impl OssStore {
 
     /// Names the source, and the state of it that is meant.
     fn copy_source(&self, headers: &mut HeaderMap, from: &ObjectKey, etag: &ETag) -> Result<()> {
-        let source = format!("/{}/{}", self.client.bucket, encoding::percent_encode(from.as_str(), true));
+        let source = format!("/{}/{}", self.client.bucket, percent_encode(from.as_str(), b"/"));
         headers.insert("x-oss-copy-source", ascii(&source)?);
         headers.insert("x-oss-copy-source-if-match", ascii(&format!("\"{etag}\""))?);
         Ok(())

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::encoding::percent_encode;
 use super::sse::Sse;
 use super::{encoding, xml};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_encode;
 use crate::store::{ObjectInfo, Properties, ServerSideEncryption};
 
 /// What goes before the names of user metadata.
@@ -40,7 +40,7 @@ pub(super) fn object_headers(properties: &Properties, sse: Option<&Sse>) -> Resu
 
 /// Tags as a header has them.
 pub(super) fn tagging<'a>(tags: impl Iterator<Item = (&'a str, &'a str)>) -> Result<HeaderValue> {
-    let tags = tags.map(|(name, value)| format!("{}={}", percent_encode(name, false), percent_encode(value, false)));
+    let tags = tags.map(|(name, value)| format!("{}={}", percent_encode(name, b""), percent_encode(value, b"")));
     ascii(&tags.collect::<Vec<_>>().join("&"))
 }
 

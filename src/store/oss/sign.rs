@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
-use super::encoding::percent_encode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_encode;
 
 /// Which of OSS's signatures requests carry.
 ///
@@ -82,7 +82,7 @@ fn v4(
         additional.iter().copied().filter(|name| !signed_by_default(name) && headers.contains_key(*name)).collect();
     additional.sort_unstable();
     let mut query: Vec<_> =
-        request.query.iter().map(|(name, value)| (percent_encode(name, false), percent_encode(value, false))).collect();
+        request.query.iter().map(|(name, value)| (percent_encode(name, b""), percent_encode(value, b""))).collect();
     query.sort_unstable();
     let query: Vec<_> = query
         .into_iter()
@@ -93,7 +93,7 @@ fn v4(
         "{}\n/{}/{}\n{}\n{}\n{}\n{UNSIGNED_PAYLOAD}",
         request.method,
         request.bucket,
-        percent_encode(request.key, true),
+        percent_encode(request.key, b"/"),
         query.join("&"),
         *header_lines(headers, covered)?,
         additional.join(";"),

@@ -11,8 +11,9 @@ use quick_xml::events::Event;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::encoding::{parse_xml_date, percent_decode};
+use super::encoding::parse_xml_date;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_decode;
 use crate::store::{CompletedPart, ListedObject, ListedUpload, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 

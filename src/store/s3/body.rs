@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, Stream as _, StreamExt as _};
@@ -47,6 +48,24 @@ pub(super) fn outgoing(payload: Payload) -> (ByteStream, Failure) {
         failure: failure.clone(),
     };
     (ByteStream::new(SdkBody::from_body_1_x(body)), failure)
+}
+
+/// The answer to a request that sends a payload. If that is what failed, its own error is the one to tell.
+pub(super) async fn sent<T, E>(
+    request: &Request,
+    allowed: Duration,
+    failure: &Failure,
+    sending: impl Future<Output = Result<T, SdkError<E>>>,
+) -> Result<T>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let error = match tokio::time::timeout(allowed, Box::pin(sending)).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => request.failed(error),
+        Err(_) => request.timed_out(allowed),
+    };
+    Err(failure.take().unwrap_or(error))
 }
 
 struct Outgoing {

@@ -18,10 +18,10 @@ use aws_sdk_s3::config::{
 };
 use aws_types::service_config::ServiceConfigKey;
 
-use super::encoding::{percent_decode, percent_encode};
 use super::watch::Watch;
 use super::{MAX_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::{bad_url, parse_bucket_url, percent_encode};
 
 /// How requests name the bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -272,14 +272,10 @@ impl FromStr for S3Builder {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self> {
-        let invalid = |what: &str| Error::new(ErrorKind::InvalidInput, format!("{url:?} {what}"));
-        let rest = url.strip_prefix("s3://").ok_or_else(|| invalid("is no URL of an S3 bucket"))?;
-        let (bucket, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut builder = Self::new(bucket.trim_end_matches('/'));
+        let (bucket, parameters) = parse_bucket_url(url, "s3")?;
+        let mut builder = Self::new(bucket);
         check_bucket(&builder.bucket)?;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| invalid("has a parameter without a value"))?;
-            let value = percent_decode(value).ok_or_else(|| invalid("is not encoded well"))?;
+        for (name, value) in parameters {
             builder = match (name, value.as_str()) {
                 ("endpoint", _) => builder.endpoint(value),
                 ("region", _) => builder.region(value),
@@ -289,7 +285,7 @@ impl FromStr for S3Builder {
                 ("checksum", "crc64nvme") => builder.checksum(S3Checksum::Crc64Nvme),
                 ("checksum", "crc32c") => builder.checksum(S3Checksum::Crc32c),
                 ("checksum", "none") => builder.checksum(None),
-                _ => return Err(invalid("has a parameter that means nothing")),
+                _ => return Err(bad_url(url, "has a parameter that means nothing")),
             };
         }
         Ok(builder)
@@ -325,7 +321,7 @@ impl fmt::Display for Url<'_> {
             ("checksum", checksum),
         ] {
             if let Some(value) = value {
-                write!(f, "{separator}{name}={}", percent_encode(value))?;
+                write!(f, "{separator}{name}={}", percent_encode(value, b""))?;
                 separator = '&';
             }
         }

@@ -8,13 +8,14 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{MetadataDirective, ServerSideEncryption};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::encoding::{etag, percent_encode, percent_encode_path, quoted};
+use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::objects::check_absent;
 use super::properties::{of_head, user_metadata};
 use super::uploads::{abort, complete_over, sdk_number};
 use super::{MAX_PART, MIN_PART, S3Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_encode;
 use crate::store::{CompletedPart, ObjectInfo, PutCondition, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 
@@ -108,7 +109,7 @@ impl Copy<'_> {
     }
 
     fn copy_source(&self) -> String {
-        format!("{}/{}", percent_encode_path(&self.store.bucket), percent_encode_path(self.source.key.as_str()))
+        format!("{}/{}", percent_encode(&self.store.bucket, b"/"), percent_encode(self.source.key.as_str(), b"/"))
     }
 
     async fn in_one(&self) -> Result<ETag> {
@@ -210,8 +211,9 @@ impl Copy<'_> {
         let get = || self.store.client.get_object_tagging().bucket(&self.store.bucket).key(key).send();
         let tags = self.store.send(&request, self.store.patience.request, get).await?;
         let tags = tags.tag_set().iter();
-        let tags: Vec<_> =
-            tags.map(|tag| format!("{}={}", percent_encode(tag.key()), percent_encode(tag.value()))).collect();
+        let tags: Vec<_> = tags
+            .map(|tag| format!("{}={}", percent_encode(tag.key(), b""), percent_encode(tag.value(), b"")))
+            .collect();
         Ok((!tags.is_empty()).then(|| tags.join("&")))
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
-use super::body::{incoming, outgoing};
+use super::body::{incoming, outgoing, sent};
 use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::properties::{Headers, modified, of_get, of_head};
@@ -49,17 +49,13 @@ pub(super) async fn put(
         .set_checksum_algorithm(by_sdk.clone())
         .body(body);
     let allowed = store.patience.sending(len);
-    let sent = async {
+    let sending = async {
         match by_sdk {
             Some(_) => put.send().await,
             None => put.customize().disable_payload_signing().send().await,
         }
     };
-    let answer = match tokio::time::timeout(allowed, Box::pin(sent)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(failure.take().unwrap_or_else(|| request.failed(error))),
-        Err(_) => return Err(failure.take().unwrap_or_else(|| request.timed_out(allowed))),
-    };
+    let answer = sent(&request, allowed, &failure, sending).await?;
     sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }

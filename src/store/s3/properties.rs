@@ -8,9 +8,10 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ServerSideEncryption as SdkEncryption, StorageClass};
 
-use super::encoding::{etag, percent_encode};
+use super::encoding::etag;
 use super::errors::Request;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::percent::percent_encode;
 use crate::store::{ObjectInfo, Properties, ServerSideEncryption};
 
 /// User metadata may have this many bytes, names and values together.
@@ -43,8 +44,10 @@ impl Headers {
         if tags.len() > 10 {
             return Err(Error::new(ErrorKind::LimitExceeded, format!("{} tags; an object has at most 10", tags.len())));
         }
-        let tagging: Vec<_> =
-            tags.iter().map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value))).collect();
+        let tagging: Vec<_> = tags
+            .iter()
+            .map(|(name, value)| format!("{}={}", percent_encode(name, b""), percent_encode(value, b"")))
+            .collect();
         Ok(Self {
             metadata: user_metadata(metadata)?,
             content_type: content_type.to_owned(),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::body::outgoing;
+use super::body::{outgoing, sent};
 use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::objects::{check_absent, content_length};
@@ -66,17 +66,13 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         .set_checksum_algorithm(by_sdk.clone())
         .body(body);
     let allowed = store.patience.sending(len);
-    let sent = async {
+    let sending = async {
         match by_sdk {
             Some(_) => put.send().await,
             None => put.customize().disable_payload_signing().send().await,
         }
     };
-    let answer = match tokio::time::timeout(allowed, Box::pin(sent)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(failure.take().unwrap_or_else(|| request.failed(error))),
-        Err(_) => return Err(failure.take().unwrap_or_else(|| request.timed_out(allowed))),
-    };
+    let answer = sent(&request, allowed, &failure, sending).await?;
     sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
@@ -149,13 +145,7 @@ pub(super) async fn complete_over(
     condition: PutCondition,
     replaces: Option<&ETag>,
 ) -> Result<ETag> {
-    let invalid = |message| Err(Error::new(ErrorKind::InvalidInput, message));
-    if parts.is_empty() {
-        return invalid("an object is made of at least one part");
-    }
-    if !parts.is_sorted_by(|a, b| a.number < b.number) {
-        return invalid("the parts of an object are listed once each, ascending by number");
-    }
+    CompletedPart::check_list(parts)?;
     check_id(upload)?;
     let is_new = condition == PutCondition::IfNotExists;
     let request = Request::new(format!("complete {}", store.name(&upload.key))).if_absent(is_new);

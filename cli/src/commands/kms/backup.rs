@@ -49,7 +49,7 @@ pub(super) fn import(args: &ImportBackup) -> Result {
             .hint_if(ErrorKind::AlreadyExists, "a key store is never replaced; for another one, set SEALIFT_HOME")
     })?;
     output::say(&format!("Restored the key store in {}.", kms.dir().display()));
-    if std::env::var_os("SEALIFT_ROOT_KEY").is_some() {
+    if std::env::var_os("SEALIFT_ROOT_KEY").is_some_and(|text| !text.is_empty()) {
         output::say("note: SEALIFT_ROOT_KEY is set, and is used instead of the root key that was restored");
     }
     Ok(())

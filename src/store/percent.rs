@@ -1,0 +1,92 @@
+//! Percent-encoding ([RFC 3986, section 2.1](https://www.rfc-editor.org/rfc/rfc3986#section-2.1)), and the URLs that stores write
+//! into ledgers with it.
+
+#[cfg(any(feature = "s3", feature = "oss"))]
+use crate::error::{Error, ErrorKind, Result};
+
+/// `bytes` with all but RFC 3986's unreserved characters, and those in `keep`, as `%XX`.
+pub(crate) fn percent_encode(bytes: impl AsRef<[u8]>, keep: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    let bytes = bytes.as_ref();
+    let mut out = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// The text that was percent-encoded, if it is UTF-8 and every `%` stands before two hexadecimal digits.
+#[cfg(any(feature = "s3", feature = "oss"))]
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Bucket and parameters of `SCHEME://BUCKET?NAME=VALUE&…`.
+#[cfg(any(feature = "s3", feature = "oss"))]
+pub(crate) fn parse_bucket_url<'a>(url: &'a str, scheme: &str) -> Result<(&'a str, Vec<(&'a str, String)>)> {
+    let rest = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let rest = rest.ok_or_else(|| bad_url(url, &format!("is no URL of a bucket: it begins with {scheme}://")))?;
+    let (bucket, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let parameter = |pair: &'a str| {
+        let (name, value) = pair.split_once('=').ok_or_else(|| bad_url(url, "has a parameter without a value"))?;
+        Ok((name, percent_decode(value).ok_or_else(|| bad_url(url, "is not encoded well"))?))
+    };
+    let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<_>>()?;
+    Ok((bucket.trim_end_matches('/'), parameters))
+}
+
+#[cfg(any(feature = "s3", feature = "oss"))]
+pub(crate) fn bad_url(url: &str, what: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("{url:?} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_but_what_is_kept_is_encoded() {
+        assert_eq!(percent_encode("a-b_c.d~e/ü +%", b""), "a-b_c.d~e%2F%C3%BC%20%2B%25");
+        assert_eq!(percent_encode("a/b +", b"/"), "a/b%20%2B");
+        assert_eq!(percent_encode(b"\xff\0", b"/"), "%FF%00");
+    }
+
+    #[cfg(any(feature = "s3", feature = "oss"))]
+    #[test]
+    fn encoding_goes_both_ways() {
+        for text in ["", "a-b_c.d~e", "a b", "ü/?&=+%25", "http://127.0.0.1:80"] {
+            assert_eq!(percent_decode(&percent_encode(text, b"")).as_deref(), Some(text));
+            assert_eq!(percent_decode(&percent_encode(text, b"/")).as_deref(), Some(text));
+        }
+        assert_eq!(percent_decode("a%20b%2f%C3%BC+").as_deref(), Some("a b/ü+"));
+        for bad in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(percent_decode(bad), None, "{bad}");
+        }
+    }
+
+    #[cfg(any(feature = "s3", feature = "oss"))]
+    #[test]
+    fn urls_of_buckets_are_read() {
+        let (bucket, parameters) = parse_bucket_url("s3://photos/?region=a&endpoint=http%3A%2F%2Fh&", "s3").unwrap();
+        assert_eq!((bucket, parameters), ("photos", vec![("region", "a".into()), ("endpoint", "http://h".into())]));
+        for bad in ["oss://photos", "s3:photos", "s3://photos?region", "s3://photos?region=%"] {
+            assert_eq!(parse_bucket_url(bad, "s3").unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+}
