@@ -251,8 +251,9 @@ fn s23_s25_an_upload_through_faults_and_delays_is_whole_or_one_clear_error() {
 
 #[test]
 fn s22_parts_that_land_after_their_successors_are_sent_again() {
-    let given_up = AtomicU32::new(0);
+    let (tried, given_up) = (AtomicU32::new(0), AtomicU32::new(0));
     for_seeds(300, async |seed| {
+        tried.fetch_add(1, Ordering::Relaxed);
         let mut world = World::sealed_or_not(seed);
         world.store.set_faults(Faults { zombie: 10 + world.rng.below(20), delay_ms: 20, ..Faults::default() });
         let result = world.upload_or_resume().await;
@@ -266,7 +267,8 @@ fn s22_parts_that_land_after_their_successors_are_sent_again() {
         world.assert_whole().await;
         world.assert_no_ledger();
     });
-    assert!(given_up.into_inner() < 30, "hardly an upload needs a person for this");
+    let (tried, given_up) = (tried.into_inner(), given_up.into_inner());
+    assert!(tried == 1 || given_up < tried / 10, "{given_up} of {tried}: hardly an upload needs a person for this");
 }
 
 #[test]
