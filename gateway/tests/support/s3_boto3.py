@@ -250,5 +250,10 @@ deleted = s3.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": name} f
 s3.put_object(Bucket="bucket", Key="plain", Body=body)
 s3.put_object(Bucket="bucket", Key="sealed", Body=sealed, ServerSideEncryption="aws:kms")
 assert sorted(row["Key"] for row in deleted["Deleted"]) == sorted(names)
+upload = s3.create_multipart_upload(Bucket="public", Key="never completed")["UploadId"]
+s3.upload_part(Bucket="public", Key="never completed", UploadId=upload, PartNumber=1, Body=b"part")
+refused("BucketNotEmpty", s3.delete_bucket, Bucket="public")
+assert len(s3.list_multipart_uploads(Bucket="public")["Uploads"]) == 1
 s3.delete_object(Bucket="public", Key="for all")
 s3.delete_bucket(Bucket="public")
+refused("404", s3.head_bucket, Bucket="public")
