@@ -10,6 +10,7 @@ mod error;
 mod list;
 mod multipart;
 mod objects;
+mod shapes;
 mod sse;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -19,6 +19,9 @@ use super::body::{Announced, outgoing};
 use super::buckets::{grant, owner};
 use super::error::{invalid_argument, not_implemented, s3_error};
 use super::list::VERSION;
+use super::shapes::{
+    announced, asked, attributes, conditions, customer, refuse_extras, source_conditions, source_customer,
+};
 use super::sse::{Asked, Customer, reading_key, told};
 use crate::service::{
     Attributes, BucketName, Conditions, CopyRequest, Failure, FailureKind, ObjectInfo, ObjectName, PutRequest,
@@ -31,44 +34,11 @@ pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectIn
     if input.if_match.is_some() || input.write_offset_bytes.is_some() {
         return Err(not_implemented("An object is written where there is none, or whatever is there."));
     }
-    refuse_acl(input.acl.as_ref())?;
-    refuse_extras(
-        input.tagging.is_some(),
-        input.object_lock_mode.is_some(),
-        input.website_redirect_location.is_some(),
-    )?;
-    refuse_class(input.storage_class.as_ref())?;
+    refuse_extras!(input);
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let asked = Asked {
-        algorithm: input.server_side_encryption,
-        key_id: input.ssekms_key_id,
-        context: input.ssekms_encryption_context,
-        customer,
-    };
-    let (sse, customer_md5) = asked.sse()?;
-    let attributes = attributes(
-        [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", without_chunked(input.content_encoding)),
-            ("content-language", input.content_language),
-            ("content-type", input.content_type),
-        ],
-        input.expires,
-        input.metadata,
-    );
-    let announced = Announced {
-        len: input.content_length,
-        md5: input.content_md5,
-        crc32: input.checksum_crc32,
-        crc32c: input.checksum_crc32c,
-        crc64nvme: input.checksum_crc64nvme,
-        sha1: input.checksum_sha1,
-        sha256: input.checksum_sha256,
-        trailers: trailing_headers,
-        trailer: trailer(&headers),
-    };
+    let (sse, customer_md5) = asked!(input).sse()?;
+    let attributes = attributes!(input);
+    let announced = announced!(input, headers, trailing_headers);
     let (body, checksum) = announced.body(input.body)?;
     let if_not_exists = if_none_match(input.if_none_match.as_ref())?;
     let put = PutRequest { attributes, sse, if_not_exists };
@@ -91,21 +61,15 @@ pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectIn
 
 pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
     let S3Request { input, headers, .. } = request;
+    refuse_encryption(&headers)?;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
+    let (key, customer_md5) = reading_key(customer!(input))?;
     let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
     let info = object.info();
     refuse_part_number(input.part_number, info)?;
-    let conditions = Conditions {
-        if_match: etags(input.if_match.as_ref()),
-        if_none_match: etags(input.if_none_match.as_ref()),
-        if_modified_since: input.if_modified_since.map(system_time),
-        if_unmodified_since: input.if_unmodified_since.map(system_time),
-    };
+    let conditions = conditions!(input);
     conditions.check(info).map_err(|failure| unmet(failure, info))?;
-    refuse_encryption(&headers, info)?;
     let (range, content_range) = match input.range {
         None => (0..info.len, None),
         Some(range) => {
@@ -140,20 +104,14 @@ pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectIn
 
 pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
     let S3Request { input, headers, .. } = request;
+    refuse_encryption(&headers)?;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
+    let (key, customer_md5) = reading_key(customer!(input))?;
     let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
     refuse_part_number(input.part_number, &info)?;
-    let conditions = Conditions {
-        if_match: etags(input.if_match.as_ref()),
-        if_none_match: etags(input.if_none_match.as_ref()),
-        if_modified_since: input.if_modified_since.map(system_time),
-        if_unmodified_since: input.if_unmodified_since.map(system_time),
-    };
+    let conditions = conditions!(input);
     conditions.check(&info).map_err(|failure| unmet(failure, &info))?;
-    refuse_encryption(&headers, &info)?;
     let mut head = shown(&info, customer_md5);
     let mut status = None;
     if let Some(range) = input.range {
@@ -175,8 +133,7 @@ pub(super) async fn get_object_attributes(
     let input = request.input;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, _) = reading_key(customer)?;
+    let (key, _) = reading_key(customer!(input))?;
     let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
     // One header may have several of them.
     let wanted = input.object_attributes.iter().flat_map(|header| header.as_str().split(',')).map(str::trim);
@@ -211,28 +168,10 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
     let source = source_name(&request.input.copy_source)?;
     check_source(&request, source.bucket())?;
     let input = request.input;
-    refuse_acl(input.acl.as_ref())?;
-    refuse_extras(
-        input.tagging.is_some(),
-        input.object_lock_mode.is_some(),
-        input.website_redirect_location.is_some(),
-    )?;
-    refuse_class(input.storage_class.as_ref())?;
+    refuse_extras!(input);
     let name = object_name(&input.bucket, &input.key)?;
-    let source_key = Customer::of(
-        input.copy_source_sse_customer_algorithm,
-        input.copy_source_sse_customer_key,
-        input.copy_source_sse_customer_key_md5,
-    );
-    let (source_key, _) = reading_key(source_key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let asked = Asked {
-        algorithm: input.server_side_encryption,
-        key_id: input.ssekms_key_id,
-        context: input.ssekms_encryption_context,
-        customer,
-    };
-    let (sse, customer_md5) = asked.sse()?;
+    let (source_key, _) = reading_key(source_customer!(input))?;
+    let (sse, customer_md5) = asked!(input).sse()?;
     let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
         None | Some(MetadataDirective::COPY) => false,
         Some(MetadataDirective::REPLACE) => true,
@@ -243,26 +182,11 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
                        the object's metadata, storage class, website redirect location or encryption attributes.";
         return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
     }
-    let attributes = attributes(
-        [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", without_chunked(input.content_encoding)),
-            ("content-language", input.content_language),
-            ("content-type", input.content_type),
-        ],
-        input.expires,
-        input.metadata,
-    );
+    let attributes = attributes!(input);
     let copy = CopyRequest {
         source,
         source_key,
-        conditions: Conditions {
-            if_match: etags(input.copy_source_if_match.as_ref()),
-            if_none_match: etags(input.copy_source_if_none_match.as_ref()),
-            if_modified_since: input.copy_source_if_modified_since.map(system_time),
-            if_unmodified_since: input.copy_source_if_unmodified_since.map(system_time),
-        },
+        conditions: source_conditions!(input),
         attributes: replaces.then_some(attributes),
         sse,
         if_not_exists: false,
@@ -402,8 +326,8 @@ fn unmet(failure: Failure, info: &ObjectInfo) -> S3Error {
 }
 
 /// Reading takes no word on encryption, but a customer's key: an object says itself how it is encrypted.
-fn refuse_encryption(headers: &HeaderMap, info: &ObjectInfo) -> S3Result<()> {
-    match info.encrypted.is_some() && headers.contains_key("x-amz-server-side-encryption") {
+fn refuse_encryption(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key("x-amz-server-side-encryption") {
         true => Err(invalid_argument("x-amz-server-side-encryption is for writing, not for reading.")),
         false => Ok(()),
     }
