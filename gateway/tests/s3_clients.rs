@@ -102,3 +102,26 @@ fn aws_cli_s5cmd_and_rclone_bring_back_what_they_took() {
     aws(&["s3", "rb", "s3://clients"]);
     assert!(!contains(&gateway.path("store"), &large[..1000]), "none of it is in the clear");
 }
+
+/// Only where the operator named a region: most tools sign for one of AWS's unless they are told otherwise.
+#[test]
+fn a_region_that_was_named_is_the_one_to_sign_for() {
+    let anywhere = Running::start();
+    let named = Running::with(|config| config.region = "cn-hongkong".to_owned());
+    let list = |gateway: &Running, region: &str| {
+        let code = "import boto3, sys; from botocore.exceptions import ClientError\n\
+                    try: boto3.client('s3', region_name=sys.argv[1]).list_buckets(); print('listed')\n\
+                    except ClientError as error: print(error, error.response['ResponseMetadata']['HTTPHeaders'])";
+        let mut command = Command::new(installed("python"));
+        command.args(["-c", code, region]);
+        gateway.run(command)
+    };
+    assert_eq!(list(&anywhere, "us-east-1"), "listed\n");
+    assert_eq!(list(&named, "cn-hongkong"), "listed\n");
+    let refused = list(&named, "us-east-1");
+    assert!(
+        refused.contains("AuthorizationHeaderMalformed") && refused.contains("expecting 'cn-hongkong'"),
+        "{refused}"
+    );
+    assert!(refused.contains("'x-amz-bucket-region': 'cn-hongkong'"), "{refused}");
+}

@@ -198,3 +198,17 @@ async fn tls_and_either_version_of_http() {
     assert_eq!((health.status().as_u16(), health.version()), (200, reqwest::Version::HTTP_2));
     assert!(client.get(gateway.url.replace("https", "http")).send().await.is_err());
 }
+
+/// HTTP/2 ends a connection when the client has answered a ping, and this one does not read.
+#[test]
+fn a_client_that_is_stuck_and_asks_nothing_does_not_keep_it_from_ending() {
+    let mut gateway = Running::with(|config| config.limits.shutdown_seconds = 8);
+    let mut stuck = connect(&gateway);
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stuck.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat()).unwrap();
+    // The server's own settings show that it speaks HTTP/2 now.
+    let mut frame = [0; 9];
+    stuck.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[3], 4, "{frame:?}");
+    gateway.stop().unwrap();
+}

@@ -180,8 +180,13 @@ impl Demo {
              With the AWS command line, in another terminal:\n  \
              export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION=local AWS_ENDPOINT_URL={url}\n  \
              aws s3 mb s3://bucket\n  \
-             aws s3 cp --sse aws:kms FILE s3://bucket/object\n\n\
-             What is put with --sse is sealed in the store, and what is put without it is not. The program opens it, too:\n  \
+             aws s3 cp --sse aws:kms FILE s3://bucket/object\n  \
+             aws s3 cp s3://bucket/object -\n\n\
+             With oss2, Alibaba Cloud's client for Python:\n  \
+             bucket = oss2.Bucket(oss2.Auth(\"{id}\", \"{secret}\"), \"{url}\", \"bucket\")\n  \
+             bucket.put_object(\"object\", b\"text\", headers={{\"x-oss-server-side-encryption\": \"KMS\"}})\n  \
+             bucket.get_object(\"object\").read()\n\n\
+             What is put with encryption is sealed in the store, and what is put without it is not. The program opens it, too:\n  \
              SEALIFT_HOME={0} sealift cat {1}/bucket/object\n\n\
              Ctrl-C ends it.",
             shown(home),

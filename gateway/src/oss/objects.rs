@@ -78,7 +78,9 @@ impl Context<'_> {
     pub(super) async fn get_object(&self) -> Done {
         let object = self.service().open_object(&self.object()?, self.read_key()?.as_ref()).await?;
         let info = object.info();
-        self.conditions("")?.check(info)?;
+        if let Some(not_modified) = self.unmet(info)? {
+            return Ok(not_modified);
+        }
         let whole = 0..info.len;
         let part = self.range(info.len)?;
         let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
@@ -106,11 +108,26 @@ impl Context<'_> {
 
     pub(super) async fn head_object(&self) -> Done {
         let info = self.service().head_object(&self.object()?, self.read_key()?.as_ref()).await?;
-        self.conditions("")?.check(&info)?;
+        if let Some(not_modified) = self.unmet(&info)? {
+            return Ok(not_modified);
+        }
         let mut response = empty(StatusCode::OK);
         self.describe(&mut response, &info)?;
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(info.len));
         Ok(response)
+    }
+
+    /// The answer to a client that has the object already, which says what state of it (RFC 9110, section 15.4.5).
+    fn unmet(&self, info: &ObjectInfo) -> Result<Option<Response>, Refused> {
+        match self.conditions("")?.check(info) {
+            Err(failure) if failure.kind() == FailureKind::NotModified => {
+                let mut response = empty(StatusCode::NOT_MODIFIED);
+                set(&mut response, "etag", &etag(&info.etag));
+                set(&mut response, "last-modified", &http_date(info.modified));
+                Ok(Some(response))
+            }
+            checked => Ok(checked.map(|()| None)?),
+        }
     }
 
     pub(super) async fn object_meta(&self) -> Done {

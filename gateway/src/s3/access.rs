@@ -85,7 +85,7 @@ fn right(operation: &str) -> Right {
 
 /// The operation's name as metrics keep it: only of those that there are, so that clients cannot make up any number of them.
 fn known(operation: &str) -> &'static str {
-    const NAMES: [&str; 28] = [
+    const NAMES: [&str; 29] = [
         "AbortMultipartUpload",
         "CompleteMultipartUpload",
         "CopyObject",
@@ -107,6 +107,7 @@ fn known(operation: &str) -> &'static str {
         "HeadObject",
         "ListBuckets",
         "ListMultipartUploads",
+        "ListObjectVersions",
         "ListObjects",
         "ListObjectsV2",
         "ListParts",

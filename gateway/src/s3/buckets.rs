@@ -73,7 +73,8 @@ pub(super) async fn delete_bucket(
     request: S3Request<DeleteBucketInput>,
 ) -> Answer<DeleteBucketOutput> {
     let name = BucketName::new(&request.input.bucket).map_err(s3_error)?;
-    this.service.delete_bucket(&name).await.map_err(s3_error)?;
+    // Uploads keep no bucket in S3; in OSS they do.
+    this.service.delete_bucket_with_uploads(&name).await.map_err(s3_error)?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
 }
 

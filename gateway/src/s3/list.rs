@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use s3s::dto::{
-    CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    Object, ObjectStorageClass,
+    CommonPrefix, ETag, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass, ObjectVersion,
+    ObjectVersionStorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
@@ -15,6 +16,8 @@ use crate::service::{BucketName, ListRequest, Listing};
 
 /// The most rows of a page.
 const MAX_KEYS: i32 = 1000;
+/// The one version that there is of an object.
+pub(super) const VERSION: &str = "null";
 
 pub(super) async fn list_objects(
     this: &Operations,
@@ -34,7 +37,7 @@ pub(super) async fn list_objects(
         is_truncated: Some(listing.next.is_some()),
         // Without a delimiter, the last key says it.
         next_marker: listing.next.clone().filter(|_| input.delimiter.is_some()).map(|next| encode.of(next)),
-        delimiter: input.delimiter.map(|delimiter| encode.of(delimiter)),
+        delimiter: encode.delimiter(input.delimiter),
         contents: Some(contents),
         common_prefixes: Some(encode.prefixes(listing)),
         encoding_type: input.encoding_type,
@@ -67,10 +70,38 @@ pub(super) async fn list_objects_v2(
         next_continuation_token: listing.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next)),
         contents: Some(contents),
         common_prefixes: Some(encode.prefixes(listing)),
-        delimiter: input.delimiter.map(|delimiter| encode.of(delimiter)),
+        delimiter: encode.delimiter(input.delimiter),
         encoding_type: input.encoding_type,
         start_after: input.start_after.map(|after| encode.of(after)),
         ..ListObjectsV2Output::default()
+    }))
+}
+
+/// Objects have one version each. Clients that empty a bucket ask for all versions, whether or not there can be more.
+pub(super) async fn list_object_versions(
+    this: &Operations,
+    request: S3Request<ListObjectVersionsInput>,
+) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+    let input = request.input;
+    let max = most(input.max_keys)?;
+    let marker = input.key_marker.clone().unwrap_or_default();
+    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), marker, max).await?;
+    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let versions = listing.objects.iter().map(|row| encode.version(row)).collect();
+    Ok(S3Response::new(ListObjectVersionsOutput {
+        name: Some(input.bucket),
+        prefix: Some(encode.of(input.prefix.unwrap_or_default())),
+        key_marker: Some(encode.of(input.key_marker.unwrap_or_default())),
+        version_id_marker: input.version_id_marker,
+        max_keys: Some(max),
+        is_truncated: Some(listing.next.is_some()),
+        next_version_id_marker: listing.next.as_ref().map(|_| VERSION.to_owned()),
+        next_key_marker: listing.next.clone().map(|next| encode.of(next)),
+        delimiter: encode.delimiter(input.delimiter),
+        versions: Some(versions),
+        common_prefixes: Some(encode.prefixes(listing)),
+        encoding_type: input.encoding_type,
+        ..ListObjectVersionsOutput::default()
     }))
 }
 
@@ -120,6 +151,11 @@ impl Encoding {
         if self.0 { percent_encoding::utf8_percent_encode(&name, KEPT).to_string() } else { name }
     }
 
+    /// An empty one is none.
+    fn delimiter(&self, delimiter: Option<String>) -> Option<String> {
+        delimiter.filter(|delimiter| !delimiter.is_empty()).map(|delimiter| self.of(delimiter))
+    }
+
     fn object(&self, row: &crate::service::Listed, with_owner: bool) -> Object {
         Object {
             key: Some(self.of(row.key.clone())),
@@ -129,6 +165,20 @@ impl Encoding {
             storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
             owner: with_owner.then(owner),
             ..Object::default()
+        }
+    }
+
+    fn version(&self, row: &crate::service::Listed) -> ObjectVersion {
+        ObjectVersion {
+            key: Some(self.of(row.key.clone())),
+            version_id: Some(VERSION.to_owned()),
+            is_latest: Some(true),
+            size: Some(i64::try_from(row.len).unwrap_or(i64::MAX)),
+            e_tag: Some(ETag::Strong(row.etag.clone())),
+            last_modified: Some(row.modified.into()),
+            storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
+            owner: Some(owner()),
+            ..ObjectVersion::default()
         }
     }
 

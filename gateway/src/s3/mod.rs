@@ -10,12 +10,13 @@ mod error;
 mod list;
 mod multipart;
 mod objects;
+mod shapes;
 mod sse;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
@@ -27,17 +28,19 @@ use s3s::dto::{
     GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectOutput,
     GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
     HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PutBucketEncryptionInput, PutBucketEncryptionOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput,
-    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutBucketEncryptionInput, PutBucketEncryptionOutput,
+    PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::host::MultiDomain;
+use s3s::region::Region;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use sealift::{Error, ErrorKind, Result};
 
+use crate::Config;
 use crate::access::AccessKeys;
-use crate::server::{Body, Dialect, Request, Response, Told, full};
+use crate::server::{Body, Dialect, Request, RequestId, Response, Told, full};
 use crate::service::Service;
 use access::{Access, Auth};
 
@@ -96,7 +99,7 @@ impl Dialect for S3Dialect {
 
 /// What the library would take, and must not.
 fn refused(request: &Request) -> Option<Response> {
-    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     let query = request.uri().query().unwrap_or_default();
     // They sign neither the payload nor all headers, and are good for ever.
     let is_old = text(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS "))
@@ -130,6 +133,35 @@ struct Operations {
     service: Service,
 }
 
+impl Operations {
+    /// Refuses what was signed for another region than the one that the operator named. Most tools sign for one of AWS's unless told
+    /// otherwise, so without a name all are good.
+    fn check_region(&self, signed: Option<&Region>) -> S3Result<()> {
+        let own = self.service.region();
+        let Some(signed) = signed.filter(|signed| own != Config::REGION && signed.as_str() != own) else {
+            return Ok(());
+        };
+        let message = format!(
+            "The authorization header is malformed; the region '{}' is wrong; expecting '{own}'",
+            signed.as_str()
+        );
+        let mut error = S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message);
+        // From which clients of AWS learn where to ask.
+        if let Ok(own) = HeaderValue::from_str(own) {
+            error.set_headers(http::HeaderMap::from_iter([(HeaderName::from_static("x-amz-bucket-region"), own)]));
+        }
+        Err(error)
+    }
+}
+
+/// An error's text says which request it is of, as its header does.
+fn named(mut error: S3Error, id: Option<RequestId>) -> S3Error {
+    if let Some(RequestId(id)) = id {
+        error.set_request_id(id);
+    }
+    error
+}
+
 /// The operations, each in the file of its kind.
 macro_rules! operations {
     ($($name:ident: $input:ty => $output:ty, $module:ident;)*) => {
@@ -137,7 +169,12 @@ macro_rules! operations {
         impl S3 for Operations {
             $(
                 async fn $name(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
-                    $module::$name(self, request).await
+                    let id = request.extensions.get::<RequestId>().cloned();
+                    let answered = match self.check_region(request.region.as_ref()) {
+                        Ok(()) => $module::$name(self, request).await,
+                        Err(error) => Err(error),
+                    };
+                    answered.map_err(|error| named(error, id))
                 }
             )*
         }
@@ -157,6 +194,7 @@ operations! {
     delete_bucket_encryption: DeleteBucketEncryptionInput => DeleteBucketEncryptionOutput, buckets;
     list_objects: ListObjectsInput => ListObjectsOutput, list;
     list_objects_v2: ListObjectsV2Input => ListObjectsV2Output, list;
+    list_object_versions: ListObjectVersionsInput => ListObjectVersionsOutput, list;
     put_object: PutObjectInput => PutObjectOutput, objects;
     get_object: GetObjectInput => GetObjectOutput, objects;
     head_object: HeadObjectInput => HeadObjectOutput, objects;

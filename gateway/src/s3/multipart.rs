@@ -22,6 +22,7 @@ use super::objects::{
     attributes, etags, if_none_match, object_name, refuse_acl, refuse_class, refuse_extras, source_name, system_time,
     trailer, without_chunked,
 };
+use super::shapes::{announced, asked, attributes, customer, refuse_extras, source_conditions, source_customer};
 use super::sse::{Asked, Customer, reading_key, told};
 use crate::service::{
     BucketName, CompleteRequest, Conditions, ETagStyle, InitiateRequest, PartRequest, PartSource, UploadsRequest,
@@ -39,33 +40,10 @@ pub(super) async fn create_multipart_upload(
     request: S3Request<CreateMultipartUploadInput>,
 ) -> Answer<CreateMultipartUploadOutput> {
     let input = request.input;
-    refuse_acl(input.acl.as_ref())?;
-    refuse_extras(
-        input.tagging.is_some(),
-        input.object_lock_mode.is_some(),
-        input.website_redirect_location.is_some(),
-    )?;
-    refuse_class(input.storage_class.as_ref())?;
+    refuse_extras!(input);
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let asked = Asked {
-        algorithm: input.server_side_encryption,
-        key_id: input.ssekms_key_id,
-        context: input.ssekms_encryption_context,
-        customer,
-    };
-    let (sse, customer_md5) = asked.sse()?;
-    let attributes = attributes(
-        [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", without_chunked(input.content_encoding)),
-            ("content-language", input.content_language),
-            ("content-type", input.content_type),
-        ],
-        input.expires,
-        input.metadata,
-    );
+    let (sse, customer_md5) = asked!(input).sse()?;
+    let attributes = attributes!(input);
     let initiate = InitiateRequest { attributes, sse, if_not_exists: false };
     let upload = this.service.initiate(&name, initiate).await.map_err(s3_error)?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(upload.encrypted.as_ref());
@@ -92,19 +70,8 @@ pub(super) async fn upload_part(this: &Operations, request: S3Request<UploadPart
         return Err(invalid_argument("Encryption is asked for when the upload is begun, not for a part."));
     }
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
-    let announced = Announced {
-        len: input.content_length,
-        md5: input.content_md5,
-        crc32: input.checksum_crc32,
-        crc32c: input.checksum_crc32c,
-        crc64nvme: input.checksum_crc64nvme,
-        sha1: input.checksum_sha1,
-        sha256: input.checksum_sha256,
-        trailers: trailing_headers,
-        trailer: trailer(&headers),
-    };
+    let (key, customer_md5) = reading_key(customer!(input))?;
+    let announced = announced!(input, headers, trailing_headers);
     let (body, checksum) = announced.body(input.body)?;
     let part = PartRequest { number: number(input.part_number)?, customer: key };
     let part = this.service.upload_part(&name, &input.upload_id, part, body).await.map_err(s3_error)?;
@@ -132,30 +99,14 @@ pub(super) async fn upload_part_copy(
     check_source(&request, object.bucket())?;
     let input = request.input;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
-    let source_key = Customer::of(
-        input.copy_source_sse_customer_algorithm,
-        input.copy_source_sse_customer_key,
-        input.copy_source_sse_customer_key_md5,
-    );
-    let (source_key, _) = reading_key(source_key)?;
+    let (key, customer_md5) = reading_key(customer!(input))?;
+    let (source_key, _) = reading_key(source_customer!(input))?;
     let range = match input.copy_source_range.as_deref().map(Range::parse) {
         None => None,
         Some(Ok(Range::Int { first, last: Some(last) })) => Some(ByteRange::Inclusive { first, last }),
         Some(_) => return Err(invalid_argument("The range of a copied part is bytes=FIRST-LAST.")),
     };
-    let source = PartSource {
-        object,
-        range,
-        key: source_key,
-        conditions: Conditions {
-            if_match: etags(input.copy_source_if_match.as_ref()),
-            if_none_match: etags(input.copy_source_if_none_match.as_ref()),
-            if_modified_since: input.copy_source_if_modified_since.map(system_time),
-            if_unmodified_since: input.copy_source_if_unmodified_since.map(system_time),
-        },
-    };
+    let source = PartSource { object, range, key: source_key, conditions: source_conditions!(input) };
     let part = PartRequest { number: number(input.part_number)?, customer: key };
     let copied = this.service.upload_part_copy(&name, &input.upload_id, part, source).await;
     let (part, _) = copied.map_err(|failure| match failure.kind() {
@@ -186,8 +137,7 @@ pub(super) async fn complete_multipart_upload(
         return Err(not_implemented("An object is written where there is none, or whatever is there."));
     }
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (customer, _) = reading_key(customer)?;
+    let (customer, _) = reading_key(customer!(input))?;
     let listed = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     if listed.is_empty() {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
@@ -238,8 +188,7 @@ pub(super) async fn abort_multipart_upload(
 pub(super) async fn list_parts(this: &Operations, request: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
     let input = request.input;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, _) = reading_key(customer)?;
+    let (key, _) = reading_key(customer!(input))?;
     let max = most(input.max_parts)?;
     let after = u32::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(0);
     let most = usize::try_from(max).unwrap_or(0);

@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
+use http::{HeaderMap, header};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectAclInput, GetObjectAclOutput,
     GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, GetObjectTaggingInput,
-    GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput, MetadataDirective, ObjectCannedACL, PutObjectInput,
-    PutObjectOutput, StorageClass, Timestamp, TimestampFormat,
+    GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput, MetadataDirective, ObjectCannedACL, ObjectIdentifier,
+    PutObjectInput, PutObjectOutput, StorageClass, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
@@ -17,8 +18,14 @@ use super::access::check_source;
 use super::body::{Announced, outgoing};
 use super::buckets::{grant, owner};
 use super::error::{invalid_argument, not_implemented, s3_error};
+use super::list::VERSION;
+use super::shapes::{
+    announced, asked, attributes, conditions, customer, refuse_extras, source_conditions, source_customer,
+};
 use super::sse::{Asked, Customer, reading_key, told};
-use crate::service::{Attributes, BucketName, Conditions, CopyRequest, ObjectInfo, ObjectName, PutRequest};
+use crate::service::{
+    Attributes, BucketName, Conditions, CopyRequest, Failure, FailureKind, ObjectInfo, ObjectName, PutRequest,
+};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -27,44 +34,11 @@ pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectIn
     if input.if_match.is_some() || input.write_offset_bytes.is_some() {
         return Err(not_implemented("An object is written where there is none, or whatever is there."));
     }
-    refuse_acl(input.acl.as_ref())?;
-    refuse_extras(
-        input.tagging.is_some(),
-        input.object_lock_mode.is_some(),
-        input.website_redirect_location.is_some(),
-    )?;
-    refuse_class(input.storage_class.as_ref())?;
+    refuse_extras!(input);
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let asked = Asked {
-        algorithm: input.server_side_encryption,
-        key_id: input.ssekms_key_id,
-        context: input.ssekms_encryption_context,
-        customer,
-    };
-    let (sse, customer_md5) = asked.sse()?;
-    let attributes = attributes(
-        [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", without_chunked(input.content_encoding)),
-            ("content-language", input.content_language),
-            ("content-type", input.content_type),
-        ],
-        input.expires,
-        input.metadata,
-    );
-    let announced = Announced {
-        len: input.content_length,
-        md5: input.content_md5,
-        crc32: input.checksum_crc32,
-        crc32c: input.checksum_crc32c,
-        crc64nvme: input.checksum_crc64nvme,
-        sha1: input.checksum_sha1,
-        sha256: input.checksum_sha256,
-        trailers: trailing_headers,
-        trailer: trailer(&headers),
-    };
+    let (sse, customer_md5) = asked!(input).sse()?;
+    let attributes = attributes!(input);
+    let announced = announced!(input, headers, trailing_headers);
     let (body, checksum) = announced.body(input.body)?;
     let if_not_exists = if_none_match(input.if_none_match.as_ref())?;
     let put = PutRequest { attributes, sse, if_not_exists };
@@ -86,31 +60,26 @@ pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectIn
 }
 
 pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-    let input = request.input;
+    let S3Request { input, headers, .. } = request;
+    refuse_encryption(&headers)?;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
+    let (key, customer_md5) = reading_key(customer!(input))?;
     let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
     let info = object.info();
     refuse_part_number(input.part_number, info)?;
-    let conditions = Conditions {
-        if_match: etags(input.if_match.as_ref()),
-        if_none_match: etags(input.if_none_match.as_ref()),
-        if_modified_since: input.if_modified_since.map(system_time),
-        if_unmodified_since: input.if_unmodified_since.map(system_time),
-    };
-    conditions.check(info).map_err(s3_error)?;
+    let conditions = conditions!(input);
+    conditions.check(info).map_err(|failure| unmet(failure, info))?;
     let (range, content_range) = match input.range {
         None => (0..info.len, None),
         Some(range) => {
             let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
-            let shown = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len);
-            (range, Some(shown))
+            let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len);
+            (range, Some(content_range))
         }
     };
     let length = range.end.saturating_sub(range.start);
-    let head = headers(info, customer_md5);
+    let head = shown(info, customer_md5);
     Ok(S3Response::new(GetObjectOutput {
         body: Some(outgoing(object.read(range))),
         content_length: Some(i64::try_from(length).unwrap_or(i64::MAX)),
@@ -134,21 +103,16 @@ pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectIn
 }
 
 pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-    let input = request.input;
+    let S3Request { input, headers, .. } = request;
+    refuse_encryption(&headers)?;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, customer_md5) = reading_key(customer)?;
+    let (key, customer_md5) = reading_key(customer!(input))?;
     let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
     refuse_part_number(input.part_number, &info)?;
-    let conditions = Conditions {
-        if_match: etags(input.if_match.as_ref()),
-        if_none_match: etags(input.if_none_match.as_ref()),
-        if_modified_since: input.if_modified_since.map(system_time),
-        if_unmodified_since: input.if_unmodified_since.map(system_time),
-    };
-    conditions.check(&info).map_err(s3_error)?;
-    let mut head = headers(&info, customer_md5);
+    let conditions = conditions!(input);
+    conditions.check(&info).map_err(|failure| unmet(failure, &info))?;
+    let mut head = shown(&info, customer_md5);
     let mut status = None;
     if let Some(range) = input.range {
         let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
@@ -169,10 +133,11 @@ pub(super) async fn get_object_attributes(
     let input = request.input;
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let (key, _) = reading_key(customer)?;
+    let (key, _) = reading_key(customer!(input))?;
     let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
-    let wants = |attribute: &str| input.object_attributes.iter().any(|wanted| wanted.as_str() == attribute);
+    // One header may have several of them.
+    let wanted = input.object_attributes.iter().flat_map(|header| header.as_str().split(',')).map(str::trim);
+    let wants = |attribute: &str| wanted.clone().any(|wanted| wanted == attribute);
     Ok(S3Response::new(GetObjectAttributesOutput {
         e_tag: wants("ETag").then(|| ETag::Strong(info.etag.clone())),
         object_size: wants("ObjectSize").then(|| i64::try_from(info.len).unwrap_or(i64::MAX)),
@@ -203,28 +168,10 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
     let source = source_name(&request.input.copy_source)?;
     check_source(&request, source.bucket())?;
     let input = request.input;
-    refuse_acl(input.acl.as_ref())?;
-    refuse_extras(
-        input.tagging.is_some(),
-        input.object_lock_mode.is_some(),
-        input.website_redirect_location.is_some(),
-    )?;
-    refuse_class(input.storage_class.as_ref())?;
+    refuse_extras!(input);
     let name = object_name(&input.bucket, &input.key)?;
-    let source_key = Customer::of(
-        input.copy_source_sse_customer_algorithm,
-        input.copy_source_sse_customer_key,
-        input.copy_source_sse_customer_key_md5,
-    );
-    let (source_key, _) = reading_key(source_key)?;
-    let customer = Customer::of(input.sse_customer_algorithm, input.sse_customer_key, input.sse_customer_key_md5);
-    let asked = Asked {
-        algorithm: input.server_side_encryption,
-        key_id: input.ssekms_key_id,
-        context: input.ssekms_encryption_context,
-        customer,
-    };
-    let (sse, customer_md5) = asked.sse()?;
+    let (source_key, _) = reading_key(source_customer!(input))?;
+    let (sse, customer_md5) = asked!(input).sse()?;
     let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
         None | Some(MetadataDirective::COPY) => false,
         Some(MetadataDirective::REPLACE) => true,
@@ -235,33 +182,18 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
                        the object's metadata, storage class, website redirect location or encryption attributes.";
         return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
     }
-    let attributes = attributes(
-        [
-            ("cache-control", input.cache_control),
-            ("content-disposition", input.content_disposition),
-            ("content-encoding", without_chunked(input.content_encoding)),
-            ("content-language", input.content_language),
-            ("content-type", input.content_type),
-        ],
-        input.expires,
-        input.metadata,
-    );
+    let attributes = attributes!(input);
     let copy = CopyRequest {
         source,
         source_key,
-        conditions: Conditions {
-            if_match: etags(input.copy_source_if_match.as_ref()),
-            if_none_match: etags(input.copy_source_if_none_match.as_ref()),
-            if_modified_since: input.copy_source_if_modified_since.map(system_time),
-            if_unmodified_since: input.copy_source_if_unmodified_since.map(system_time),
-        },
+        conditions: source_conditions!(input),
         attributes: replaces.then_some(attributes),
         sse,
         if_not_exists: false,
     };
     let (written, _) = this.service.copy_object(&name, copy).await.map_err(|failure| match failure.kind() {
         // What is not modified cannot be had again: here, that is a condition that failed.
-        crate::service::FailureKind::NotModified => S3Error::new(S3ErrorCode::PreconditionFailed),
+        FailureKind::NotModified => S3Error::new(S3ErrorCode::PreconditionFailed),
         _ => s3_error(failure),
     })?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(written.encrypted.as_ref());
@@ -302,25 +234,32 @@ pub(super) async fn delete_objects(
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
     let bucket = BucketName::new(&input.bucket).map_err(s3_error)?;
-    let keys: Vec<_> = input.delete.objects.into_iter().map(|object| object.key).collect();
-    let results = this.service.delete_objects(&bucket, &keys).await.map_err(s3_error)?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    let mut keys = Vec::with_capacity(input.delete.objects.len());
+    for object in input.delete.objects {
+        match refuse_identifier(&object) {
+            Ok(()) => keys.push(object.key),
+            Err(error) => errors.push(not_deleted(object.key, &error)),
+        }
+    }
+    let results = this.service.delete_objects(&bucket, &keys).await.map_err(s3_error)?;
     for (key, result) in keys.into_iter().zip(results) {
         match result {
             Ok(()) => deleted.push(DeletedObject { key: Some(key), ..DeletedObject::default() }),
-            Err(failure) => {
-                let error = s3_error(failure);
-                errors.push(s3s::dto::Error {
-                    key: Some(key),
-                    code: Some(error.code().as_str().to_owned()),
-                    message: error.message().map(str::to_owned),
-                    version_id: None,
-                });
-            }
+            Err(failure) => errors.push(not_deleted(key, &s3_error(failure))),
         }
     }
     let deleted = (!input.delete.quiet.unwrap_or(false)).then_some(deleted);
     Ok(S3Response::new(DeleteObjectsOutput { deleted, errors: Some(errors), request_charged: None }))
+}
+
+fn not_deleted(key: String, error: &S3Error) -> s3s::dto::Error {
+    s3s::dto::Error {
+        key: Some(key),
+        code: Some(error.code().as_str().to_owned()),
+        message: error.message().map(str::to_owned),
+        version_id: None,
+    }
 }
 
 impl Operations {
@@ -328,7 +267,7 @@ impl Operations {
         let name = object_name(bucket, key)?;
         match self.service.head_object(&name, None).await {
             // It is there, and belongs to its key.
-            Err(failure) if failure.kind() == crate::service::FailureKind::InvalidArgument => Ok(()),
+            Err(failure) if failure.kind() == FailureKind::InvalidArgument => Ok(()),
             found => found.map(|_| ()).map_err(s3_error),
         }
     }
@@ -349,7 +288,7 @@ pub(super) fn source_name(source: &CopySource) -> S3Result<ObjectName> {
 }
 
 /// What answers to GET and HEAD say of an object.
-fn headers(info: &ObjectInfo, customer_md5: Option<String>) -> HeadObjectOutput {
+fn shown(info: &ObjectInfo, customer_md5: Option<String>) -> HeadObjectOutput {
     let header = |name| info.attributes.header(name).map(str::to_owned);
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(info.encrypted.as_ref());
     let expires = info.attributes.header("expires");
@@ -373,6 +312,27 @@ fn headers(info: &ObjectInfo, customer_md5: Option<String>) -> HeadObjectOutput 
     }
 }
 
+/// A condition does not hold. A client that has the object already is told which state of it (RFC 9110, section 15.4.5).
+fn unmet(failure: Failure, info: &ObjectInfo) -> S3Error {
+    let is_there = failure.kind() == FailureKind::NotModified;
+    let mut error = s3_error(failure);
+    if is_there {
+        let etag = (header::ETAG, Some(format!("\"{}\"", info.etag)));
+        let modified = (header::LAST_MODIFIED, http_date(&info.modified.into()));
+        let headers = [etag, modified].into_iter();
+        error.set_headers(headers.filter_map(|(name, value)| Some((name, value?.try_into().ok()?))).collect());
+    }
+    error
+}
+
+/// Reading takes no word on encryption, but a customer's key: an object says itself how it is encrypted.
+fn refuse_encryption(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key("x-amz-server-side-encryption") {
+        true => Err(invalid_argument("x-amz-server-side-encryption is for writing, not for reading.")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn attributes(
     headers: [(&'static str, Option<String>); 5],
     expires: Option<Timestamp>,
@@ -384,25 +344,32 @@ pub(super) fn attributes(
             attributes.set_header(name, value);
         }
     }
-    if let Some(expires) = expires {
-        let mut text = Vec::new();
-        let _ = expires.format(TimestampFormat::HttpDate, &mut text);
-        if let Ok(text) = String::from_utf8(text) {
-            attributes.set_header("expires", text);
-        }
+    if let Some(expires) = expires.as_ref().and_then(http_date) {
+        attributes.set_header("expires", expires);
     }
     attributes.user.extend(user.into_iter().flatten().map(|(name, value)| (name.to_ascii_lowercase(), value)));
     attributes
 }
 
+fn http_date(time: &Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    time.format(TimestampFormat::HttpDate, &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
 /// The encoding of the object, without that of the request.
 pub(super) fn without_chunked(encoding: Option<String>) -> Option<String> {
     let encoding = encoding?;
-    let kept = encoding.split(',').map(str::trim).filter(|one| !one.eq_ignore_ascii_case("aws-chunked"));
-    Some(kept.collect::<Vec<_>>().join(",")).filter(|kept| !kept.is_empty())
+    let is_own = |one: &&str| one.eq_ignore_ascii_case("aws-chunked");
+    let all: Vec<_> = encoding.split(',').map(str::trim).collect();
+    if !all.iter().any(is_own) {
+        return Some(encoding);
+    }
+    let kept: Vec<_> = all.into_iter().filter(|one| !is_own(one)).collect();
+    Some(kept.join(", ")).filter(|kept| !kept.is_empty())
 }
 
-pub(super) fn trailer(headers: &http::HeaderMap) -> Option<String> {
+pub(super) fn trailer(headers: &HeaderMap) -> Option<String> {
     headers.get("x-amz-trailer").and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
@@ -448,9 +415,18 @@ pub(super) fn refuse_class(class: Option<&StorageClass>) -> S3Result<()> {
 
 fn refuse_version(version: Option<&str>) -> S3Result<()> {
     match version {
-        None | Some("null") => Ok(()),
+        None | Some(VERSION) => Ok(()),
         Some(_) => Err(S3Error::new(S3ErrorCode::NoSuchVersion)),
     }
+}
+
+/// What a list of objects to delete says beside their names.
+fn refuse_identifier(object: &ObjectIdentifier) -> S3Result<()> {
+    refuse_version(object.version_id.as_deref())?;
+    if object.e_tag.is_some() || object.size.is_some() || object.last_modified_time.is_some() {
+        return Err(not_implemented("Conditional deletions are not supported."));
+    }
+    Ok(())
 }
 
 /// Where an object was cut, nobody knows once it is whole. One that was not cut has one part.
@@ -472,6 +448,8 @@ mod tests {
         assert_eq!(kept("aws-chunked"), None);
         assert_eq!(kept("aws-chunked,gzip").as_deref(), Some("gzip"));
         assert_eq!(kept("gzip, AWS-chunked").as_deref(), Some("gzip"));
+        assert_eq!(kept("deflate, aws-chunked,gzip").as_deref(), Some("deflate, gzip"));
+        assert_eq!(kept("deflate,  gzip").as_deref(), Some("deflate,  gzip"));
         assert_eq!(without_chunked(None), None);
     }
 }

@@ -41,6 +41,9 @@ pub(crate) use pace::BodyError;
 use pace::{Paced, PacedIo, Slowest};
 use refusal::Refusal;
 
+/// More than anybody wants to answer at once.
+const MAX_REQUESTS: usize = 1 << 24;
+
 /// A gateway that is bound to its address.
 pub struct Gateway {
     listener: TcpListener,
@@ -76,7 +79,7 @@ impl Gateway {
         let failed = |error| Error::io(format!("listening on {}", config.listen), error);
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let requests = Arc::new(Semaphore::new(config.limits.concurrent_requests.clamp(1, Semaphore::MAX_PERMITS)));
+        let requests = Arc::new(Semaphore::new(config.limits.concurrent_requests.clamp(1, MAX_REQUESTS)));
         let dialects = Dialects::new(&config, &back, &keys)?;
         let server = Server { dialects, limits: config.limits, metrics: Arc::new(Metrics::new()), requests };
         Ok(Self { listener, address, tls, server: Arc::new(server) })
@@ -142,7 +145,13 @@ impl Gateway {
         }
         drop(listener);
         tracing::info!("stopping; requests in flight have {} s to end", server.limits.shutdown_seconds);
-        tokio::time::timeout(server.limits.shutdown_timeout(), graceful.shutdown()).await.map_err(|_| {
+        let ended = async {
+            tokio::select! {
+                () = graceful.shutdown() => {}
+                () = server.unused() => tracing::debug!("connections that nothing is asked on were not ended by their clients"),
+            }
+        };
+        tokio::time::timeout(server.limits.shutdown_timeout(), ended).await.map_err(|_| {
             let message = "requests were still in flight when the time to end them was over";
             Error::new(ErrorKind::Timeout, message)
         })
@@ -171,6 +180,14 @@ impl Dialects {
 }
 
 impl Server {
+    /// Returns when no request is in flight, and what was answered last had a while to arrive. A client of HTTP/2 that does not answer
+    /// any more would keep its connection until it is given up.
+    async fn unused(&self) {
+        let all = u32::try_from(self.limits.concurrent_requests.clamp(1, MAX_REQUESTS)).unwrap_or(u32::MAX);
+        let _all = self.requests.acquire_many(all).await;
+        tokio::time::sleep(self.limits.shutdown_timeout() / 4).await;
+    }
+
     fn slowest(&self) -> Slowest {
         let window = self.limits.stall_timeout();
         Slowest { window, bytes: self.limits.slowest_bytes_per_second.saturating_mul(window.as_secs()) }

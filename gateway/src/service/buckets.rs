@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encryption::{Encryption, Sse};
 use super::error::{Failure, FailureKind, Result};
+use super::multipart::UploadsRequest;
 use super::names::{self, BucketName};
 use super::{Inner, PARALLEL, Service};
 
@@ -69,6 +70,24 @@ impl Service {
         found.into_iter().filter(|found| !is_gone(found)).collect()
     }
 
+    /// Gives up the uploads of a bucket without objects, and removes it.
+    ///
+    /// # Errors
+    /// Those of [`delete_bucket`](Self::delete_bucket), before anything is given up.
+    pub async fn delete_bucket_with_uploads(&self, name: &BucketName) -> Result<()> {
+        let inner = &self.0;
+        inner.bucket(name).await?;
+        inner.check_none(&name.prefix()).await?;
+        let request = UploadsRequest { prefix: String::new(), after: Default::default(), max: usize::MAX };
+        for upload in self.list_uploads(name, &request).await?.uploads {
+            match self.abort(&name.object(&upload.key)?, &upload.id).await {
+                Err(failure) if failure.kind() != FailureKind::NoSuchUpload => return Err(failure),
+                _ => {}
+            }
+        }
+        self.delete_bucket(name).await
+    }
+
     /// Removes an empty bucket.
     ///
     /// # Errors
@@ -76,10 +95,7 @@ impl Service {
     pub async fn delete_bucket(&self, name: &BucketName) -> Result<()> {
         self.0.bucket(name).await?;
         for prefix in [name.prefix(), names::uploads(name)] {
-            if self.0.store.list(&prefix).next().await.transpose()?.is_some() {
-                let message = "The bucket has objects. Please delete them first.";
-                return Err(Failure::new(FailureKind::BucketNotEmpty, message));
-            }
+            self.0.check_none(&prefix).await?;
         }
         match self.0.store.delete(&names::bucket_record(name)?).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Err(no_such_bucket()),
@@ -101,6 +117,16 @@ impl Service {
 }
 
 impl Inner {
+    async fn check_none(&self, prefix: &str) -> Result<()> {
+        match self.store.list(prefix).next().await.transpose()? {
+            None => Ok(()),
+            Some(_) => {
+                let message = "The bucket has objects or uploads. Please delete them first.";
+                Err(Failure::new(FailureKind::BucketNotEmpty, message))
+            }
+        }
+    }
+
     pub(super) async fn bucket(&self, name: &BucketName) -> Result<Bucket> {
         let json = self.read_small(&names::bucket_record(name)?).await?.ok_or_else(no_such_bucket)?;
         let record: Record =

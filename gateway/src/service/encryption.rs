@@ -71,6 +71,13 @@ impl CustomerKey {
     }
 }
 
+impl CustomerKey {
+    /// What tells it from others.
+    pub(super) fn id(&self) -> &str {
+        self.0.id()
+    }
+}
+
 impl fmt::Debug for CustomerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CustomerKey(..)")

@@ -9,7 +9,7 @@ use super::error::{Failure, FailureKind, Result};
 /// What begins the keys of what the gateway itself keeps in the store. No bucket can have that name.
 const OWN: &str = "_gateway";
 
-/// A bucket: 3 to 63 lower-case letters, digits, hyphens and dots, the first and last a letter or digit.
+/// A bucket: 3 to 63 lower-case letters, digits, hyphens and dots, the first and last of it, and around dots, a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketName(String);
 
@@ -33,7 +33,7 @@ impl BucketName {
             && bytes.iter().all(|byte| alphanumeric(byte) || matches!(byte, b'-' | b'.'))
             && ends(bytes.first())
             && ends(bytes.last())
-            && !name.contains("..");
+            && !["..", ".-", "-."].iter().any(|two| name.contains(two));
         if !valid {
             let message = format!("The specified bucket is not valid: {name:?}.");
             return Err(Failure::new(FailureKind::InvalidBucketName, message));
@@ -145,7 +145,23 @@ mod tests {
         for good in ["test-hongkong-2025", "abc", "a.b", "123"] {
             assert_eq!(BucketName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "ab", "-ab", "ab-", "a_b", "Abc", "a..b", ".ab", "a/b", "..", OWN, &"a".repeat(64), "bücket"] {
+        for bad in [
+            "",
+            "ab",
+            "-ab",
+            "ab-",
+            "a_b",
+            "Abc",
+            "a..b",
+            "a.-b",
+            "a-.b",
+            ".ab",
+            "a/b",
+            "..",
+            OWN,
+            &"a".repeat(64),
+            "bücket",
+        ] {
             assert_eq!(BucketName::new(bad).unwrap_err().kind(), FailureKind::InvalidBucketName, "{bad}");
         }
     }

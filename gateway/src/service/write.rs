@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sealift::engine::ObjectSealer;
-use sealift::store::{Payload, Properties, PutCondition};
+use sealift::store::{ObjectInfo as Stored, Payload, Properties, PutCondition};
 use sealift::{ErrorKind, PartNumber};
 
 use super::attributes::{Attributes, Own, check_size};
@@ -264,8 +264,13 @@ impl Inner {
 
     /// The properties of the object that is there, if one is.
     pub(super) async fn properties_at(&self, name: &ObjectName) -> Result<Option<Properties>> {
+        Ok(self.stored_at(name).await?.map(|stored| stored.properties))
+    }
+
+    /// What the store has there, if it has something.
+    pub(super) async fn stored_at(&self, name: &ObjectName) -> Result<Option<Stored>> {
         match self.store.head(name.path()).await {
-            Ok(stored) => Ok(Some(stored.properties)),
+            Ok(stored) => Ok(Some(stored)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }

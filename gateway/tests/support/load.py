@@ -1,4 +1,6 @@
-"""Many clients that write at once until the gateway dies; then, whether all that was acknowledged is there, and nothing in part."""
+"""Many clients that write at once until the gateway dies; then, whether all that was acknowledged is there, and nothing in part.
+
+Each round has a bucket of its own."""
 
 import hashlib
 import json
@@ -10,8 +12,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-url, key_id, secret, mode, notes, threads, enough = sys.argv[1:8]
-threads, enough = int(threads), int(enough)
+url, key_id, secret, mode, notes, number, threads = sys.argv[1:8]
+bucket, threads = f"round-{number}", int(threads)
 PART = 5 << 20
 
 
@@ -33,8 +35,8 @@ def content(name):
 
 def write():
     s3 = connect()
-    s3.create_bucket(Bucket="load", CreateBucketConfiguration={"LocationConstraint": "local"})
-    s3.put_bucket_encryption(Bucket="load", ServerSideEncryptionConfiguration={
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "local"})
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={
         "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]})
     done, begun, failed, lock = [], [], [], threading.Lock()
 
@@ -46,9 +48,9 @@ def write():
                 begun.append(name)
             try:
                 if name.startswith("put"):
-                    s3.put_object(Bucket="load", Key=name, Body=body)
+                    s3.put_object(Bucket=bucket, Key=name, Body=body)
                 else:
-                    at = dict(Bucket="load", Key=name)
+                    at = dict(Bucket=bucket, Key=name)
                     at["UploadId"] = s3.create_multipart_upload(**at)["UploadId"]
                     parts = [{"PartNumber": i + 1, "ETag": s3.upload_part(PartNumber=i + 1, Body=body[i * PART:(i + 1) * PART], **at)["ETag"]}
                              for i in range(2) if body[i * PART:(i + 1) * PART]]
@@ -61,15 +63,15 @@ def write():
                 return
             with lock:
                 done.append(name)
-                if len(done) == enough:
-                    print("enough", flush=True)
+                if len(done) == 1:
+                    print("writing", flush=True)
 
     workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert not failed, failed[:5]
+    assert done and not failed, failed[:5]
     json.dump({"done": done, "begun": begun}, open(notes, "w"))
 
 
@@ -77,7 +79,7 @@ def check():
     s3 = connect()
     noted = json.load(open(notes))
     done, begun = set(noted["done"]), set(noted["begun"])
-    listed = {row["Key"]: row["Size"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket="load")
+    listed = {row["Key"]: row["Size"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
               for row in page.get("Contents", [])}
     missing = done - set(listed)
     assert not missing, f"acknowledged and not there: {sorted(missing)[:5]}"
@@ -89,7 +91,7 @@ def check():
 
     def work(some):
         for name in some:
-            if s3.get_object(Bucket="load", Key=name)["Body"].read() != content(name):
+            if s3.get_object(Bucket=bucket, Key=name)["Body"].read() != content(name):
                 wrong.append(name)
 
     workers = [threading.Thread(target=work, args=(names[n::8],)) for n in range(8)]

@@ -84,7 +84,9 @@ refused(400, "InvalidPart", bucket.complete_multipart_upload, "threads", upload,
 info = [oss2.models.PartInfo(number, stored[number].etag, size=len(parts[number - 1]), part_crc=stored[number].crc) for number in range(1, 10)]
 bucket.complete_multipart_upload("threads", upload, info)
 assert bucket.get_object("threads").read() == b"".join(parts)
-refused(404, "NoSuchUpload", bucket.complete_multipart_upload, "threads", upload, info)
+# Its answer may have been lost. With other parts, it is not what was done.
+bucket.complete_multipart_upload("threads", upload, info)
+refused(404, "NoSuchUpload", bucket.complete_multipart_upload, "threads", upload, info[:-1])
 
 # A digest that is wrong breaks the write behind it.
 good, bad = (base64.b64encode(hashlib.md5(text).digest()).decode() for text in (b"text", b"other"))

@@ -71,7 +71,10 @@ assert s3.get_object(ResponseContentType="a/b", **at)["ContentType"] == "a/b"
 # Conditions.
 s3.get_object(IfMatch=etag, **at)
 assert refused("PreconditionFailed", s3.get_object, IfMatch='"x"', **at)["ResponseMetadata"]["HTTPStatusCode"] == 412
-refused("304", s3.head_object, IfNoneMatch=etag, **at)
+headers = refused("304", s3.head_object, IfNoneMatch=etag, **at)["ResponseMetadata"]["HTTPHeaders"]
+assert headers["etag"] == etag and headers["last-modified"].endswith("GMT"), headers
+sizes = s3.get_object_attributes(ObjectAttributes=["ETag", "ObjectSize", "StorageClass"], **at)
+assert (sizes["ETag"].strip(chr(34)), sizes["ObjectSize"], sizes["StorageClass"]) == (etag.strip('"'), len(body), "STANDARD"), sizes
 later = datetime.now(timezone.utc) + timedelta(hours=1)
 refused("304", s3.head_object, IfModifiedSince=later, **at)
 s3.head_object(IfUnmodifiedSince=later, **at)
@@ -86,6 +89,9 @@ head = s3.head_object(Bucket="bucket", Key="sealed")
 assert (head["ContentLength"], head["ETag"]) == (len(sealed), f'"{hashlib.md5(sealed).hexdigest()}"')
 assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", put["SSEKMSKeyId"])
 assert s3.get_object(Bucket="bucket", Key="sealed", Range="bytes=7-10")["Body"].read() == sealed[7:11]
+asking = connect()
+asking.meta.events.register("before-sign.s3.GetObject", lambda request, **_: request.headers.add_header("x-amz-server-side-encryption", "aws:kms"))
+refused("InvalidArgument", asking.get_object, Bucket="bucket", Key="sealed")
 refused("KMS.NotFoundException", s3.put_object, Bucket="bucket", Key="x", Body=b"", ServerSideEncryption="aws:kms", SSEKMSKeyId="none")
 refused("KMS.NotFoundException", s3.put_object, Bucket="bucket", Key="x", Body=b"", ServerSideEncryption="aws:kms",
         SSEKMSKeyId="arn:aws:kms:mars:1:key/" + put["SSEKMSKeyId"])
@@ -157,6 +163,8 @@ chosen = [{"PartNumber": 1, "ETag": first["ETag"]}, {"PartNumber": 2, "ETag": mi
 refused("InvalidPart", s3.complete_multipart_upload, MultipartUpload={"Parts": [{"PartNumber": 3, "ETag": last}]}, **at)
 refused("InvalidPartOrder", s3.complete_multipart_upload, MultipartUpload={"Parts": chosen[::-1]}, **at)
 s3.complete_multipart_upload(MultipartUpload={"Parts": chosen}, **at)
+# Its answer may have been lost.
+s3.complete_multipart_upload(MultipartUpload={"Parts": chosen}, **at)
 assert s3.get_object(Bucket="bucket", Key="parts")["Body"].read() == data[:5 << 20] + data[100:5242980] + b"the end"
 up = s3.create_multipart_upload(Bucket="bucket", Key="small")
 at = dict(Bucket="bucket", Key="small", UploadId=up["UploadId"])
@@ -172,10 +180,25 @@ page = s3.list_objects_v2(Bucket="bucket", Prefix="list/", Delimiter="/", MaxKey
 assert [row["Prefix"] for row in page["CommonPrefixes"]] == ["list/a/"] and [row["Key"] for row in page["Contents"]] == ["list/b"]
 rest = s3.list_objects_v2(Bucket="bucket", Prefix="list/", Delimiter="/", ContinuationToken=page["NextContinuationToken"])
 assert [row["Key"] for row in rest["Contents"]] == ["list/c d"] and not rest["IsTruncated"]
-old = s3.list_objects(Bucket="bucket", Prefix="list/", MaxKeys=3)
+old = s3.list_objects(Bucket="bucket", Prefix="list/", MaxKeys=3, Delimiter="")
+assert "Delimiter" not in old, old
 assert [row["Key"] for row in old["Contents"]] == ["list/a/1", "list/a/2", "list/b"] and old["IsTruncated"]
 sizes = {row["Key"]: (row["Size"], row["ETag"]) for row in s3.list_objects_v2(Bucket="bucket")["Contents"]}
 assert sizes["sealed"] == (len(sealed), f'"{hashlib.md5(sealed).hexdigest()}"'), sizes
+# Objects have one version each, which is called null; another is not deleted for it.
+page = s3.list_object_versions(Bucket="bucket", Prefix="list/", MaxKeys=3)
+assert [(row["Key"], row["VersionId"], row["IsLatest"]) for row in page["Versions"]] == [
+    (name, "null", True) for name in ["list/a/1", "list/a/2", "list/b"]], page
+rest = s3.list_object_versions(Bucket="bucket", Prefix="list/", KeyMarker=page["NextKeyMarker"], VersionIdMarker=page["NextVersionIdMarker"])
+assert [row["Key"] for row in rest["Versions"]] == ["list/c d"] and not rest["IsTruncated"]
+one = dict(Key="list/c d", VersionId="1")
+errors = s3.delete_objects(Bucket="bucket", Delete={"Objects": [one]})["Errors"]
+assert [(row["Key"], row["Code"]) for row in errors] == [("list/c d", "NoSuchVersion")], errors
+errors = s3.delete_objects(Bucket="bucket", Delete={"Objects": [dict(Key="list/c d", ETag="x")]})["Errors"]
+assert [row["Code"] for row in errors] == ["NotImplemented"], errors
+s3.delete_objects(Bucket="bucket", Delete={"Objects": [dict(Key="list/a/1", VersionId="null")]})
+refused("404", s3.head_object, Bucket="bucket", Key="list/a/1")
+s3.head_object(Bucket="bucket", Key="list/c d")
 
 # Signatures in URLs, wrong ones, and none.
 link = s3.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "sealed"}, ExpiresIn=60)
@@ -209,6 +232,13 @@ refused("AccessControlListNotSupported", s3.put_object, Bucket="bucket", Key="x"
 refused("InvalidStorageClass", s3.put_object, Bucket="bucket", Key="x", Body=b"", StorageClass="GLACIER")
 refused("NoSuchVersion", s3.get_object, Bucket="bucket", Key="sealed", VersionId="1")
 refused("NoSuchKey", s3.get_object, Bucket="bucket", Key="none")
+try:
+    urllib.request.urlopen(f"{url}/public/none")
+except urllib.error.HTTPError as error:
+    text = error.read().decode()
+    assert f"<RequestId>{error.headers['x-amz-request-id']}</RequestId>" in text, text
+else:
+    raise AssertionError("there is no such object")
 refused("NoSuchBucket", s3.get_object, Bucket="none", Key="none")
 
 # Gone.
@@ -220,5 +250,10 @@ deleted = s3.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": name} f
 s3.put_object(Bucket="bucket", Key="plain", Body=body)
 s3.put_object(Bucket="bucket", Key="sealed", Body=sealed, ServerSideEncryption="aws:kms")
 assert sorted(row["Key"] for row in deleted["Deleted"]) == sorted(names)
+upload = s3.create_multipart_upload(Bucket="public", Key="never completed")["UploadId"]
+s3.upload_part(Bucket="public", Key="never completed", UploadId=upload, PartNumber=1, Body=b"part")
+refused("BucketNotEmpty", s3.delete_bucket, Bucket="public")
+assert len(s3.list_multipart_uploads(Bucket="public")["Uploads"]) == 1
 s3.delete_object(Bucket="public", Key="for all")
 s3.delete_bucket(Bucket="public")
+refused("404", s3.head_bucket, Bucket="public")

@@ -168,15 +168,22 @@ impl MultipartStore for DirStore {
         })
     }
 
-    /// Stores one part, replacing an earlier attempt at it. An attempt waits for an earlier one that is still being written; one that
-    /// was dropped ends with the write that is under way. Parts that are given offsets must not overlap.
+    /// Stores one part, replacing an earlier attempt at it. With an offset, an attempt waits for an earlier one that is still being written;
+    /// without, the last to end counts. One that was dropped ends with the write that is under way. Parts that are given offsets must not
+    /// overlap.
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
         Box::pin(async move {
             let PutPart { number, attempt: _, offset, payload } = part;
             let stored = async {
                 let (place, staging) = self.staging(upload)?;
-                let turn = blocking(move || PartTurn::wait(&place, staging, number)).await?;
-                let file = Arc::new(blocking(move || turn.begin(offset)).await?);
+                let file = match offset {
+                    Some(offset) => {
+                        let turn = blocking(move || PartTurn::wait(&place, staging, number)).await?;
+                        blocking(move || turn.begin(offset)).await?
+                    }
+                    None => blocking(move || PartFile::apart(place, staging, number)).await?,
+                };
+                let file = Arc::new(file);
                 let len = payload.len();
                 let written = write(Arc::clone(&file), payload).await;
                 blocking(move || match written {
@@ -390,7 +397,7 @@ impl DirectStore for DirStore {
     ) -> BoxFuture<'a, Result<Arc<dyn PartSink>>> {
         Box::pin(async move {
             let (place, staging) = self.staging(upload)?;
-            let file = blocking(move || PartTurn::wait(&place, staging, number)?.begin(Some(offset))).await;
+            let file = blocking(move || PartTurn::wait(&place, staging, number)?.begin(offset)).await;
             let file = file.map_err(|error| error.with_part(number))?;
             Ok(Arc::new(InPlace { file, written: Written::new(len) }) as Arc<dyn PartSink>)
         })

@@ -4,9 +4,10 @@
 //! the old record is gone from the disk before the first of them. So a crash, even of the machine, never leaves a part listed that is
 //! not whole, and losing a record costs sending that part again.
 //!
-//! Locks, all freed by the kernel when their file closes: every part in progress shares the lock on the upload's description and
-//! holds that on its own record, so two attempts at one part never mix; Complete takes the description's alone, so nothing can still be
-//! writing into a body that is published. Abort takes none: it unlinks what is there, and writers run out into files nobody sees.
+//! Locks, all freed by the kernel when their file closes: every part that is written in place shares the lock on the upload's description
+//! and holds that on its own record, so two attempts at one part never mix; Complete takes the description's alone, so nothing can still
+//! be writing into a body that is published. A part with a file of its own takes them when its bytes are there: one that comes slowly, or
+//! not at all, holds off nobody. Abort takes none: it unlinks what is there, and writers run out into files nobody sees.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -121,48 +122,53 @@ pub(super) struct PartTurn {
     /// Holds off other attempts.
     record: File,
     path: PathBuf,
-    number: PartNumber,
 }
 
 impl PartTurn {
     /// Waits for it. Nothing is changed yet: whoever gave up while waiting must not undo what came before it.
     pub(super) fn wait(place: &Place, staging: Staging, number: PartNumber) -> Result<Self> {
-        let no_upload = |path: &PathBuf, error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => staging.no_such_upload(),
-            _ => cannot("open", path)(error),
-        };
         let (upload, _) = open_description(place, &staging)?;
         upload.lock_shared().map_err(cannot("lock", &staging.description()))?;
         let path = staging.record(number);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let record = open.map_err(|error| no_upload(&path, error))?;
+        let record = open.map_err(|error| opening(&staging, &path, error))?;
         record.lock().map_err(cannot("lock", &path))?;
         // The upload may have ended while this waited.
-        fs::metadata(staging.body()).map_err(|error| no_upload(&staging.body(), error))?;
-        Ok(Self { staging, _upload: upload, record, path, number })
+        fs::metadata(staging.body()).map_err(|error| opening(&staging, &staging.body(), error))?;
+        Ok(Self { staging, _upload: upload, record, path })
     }
 
-    /// Makes ready for the part's bytes: at `offset` of the body, or in a file of their own.
-    pub(super) fn begin(self, offset: Option<u64>) -> Result<PartFile> {
-        let before = self.recorded()?;
-        // Unless old and new bytes have files of their own, and the old part is whole until the new one is.
-        let in_place = |record: &Record| offset.is_some() || matches!(record.bytes, Whereabouts::Offset(_));
-        if before.as_ref().is_some_and(in_place) {
-            self.record.set_len(0).and_then(|()| self.record.sync_all()).map_err(cannot("write", &self.path))?;
+    /// Makes ready for the part's bytes at `offset` of the body.
+    pub(super) fn begin(self, offset: u64) -> Result<PartFile> {
+        if self.recorded()?.is_some() {
+            self.forget()?;
         }
-        let (path, bytes) = match offset {
-            Some(offset) => (self.staging.body(), Whereabouts::Offset(offset)),
-            None => {
-                let name = format!("part-{:05}-{}", self.number.get(), random_name()?);
-                (self.staging.part(&name), Whereabouts::File(name))
-            }
-        };
-        let file = OpenOptions::new().write(true).create(offset.is_none()).truncate(false).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => self.staging.no_such_upload(),
-            _ => cannot("open", &path)(error),
+        let path = self.staging.body();
+        let file = OpenOptions::new().write(true).open(&path).map_err(|error| opening(&self.staging, &path, error))?;
+        Ok(PartFile { turn: Turn::Held(self), file, path, start: offset })
+    }
+
+    /// Makes sure, on the disk too, that the part is not listed.
+    fn forget(&self) -> Result<()> {
+        self.record.set_len(0).and_then(|()| self.record.sync_all()).map_err(cannot("write", &self.path))
+    }
+
+    /// Records the part, whose bytes are on the disk: from now on it is stored.
+    fn record(&self, len: u64, bytes: Whereabouts) -> Result<ETag> {
+        let before = self.recorded()?;
+        let record = Record { etag: ETag(random_name()?), len, bytes };
+        let json = serde_json::to_vec(&record).map_err(|error| {
+            Error::new(ErrorKind::Internal, "a part's record does not become JSON").with_source(error)
         })?;
-        Ok(PartFile { turn: self, before, bytes, file, path, start: offset.unwrap_or(0) })
+        let mut file = &self.record;
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(&json))
+            .map_err(cannot("write", &self.path))?;
+        if let Some(Record { bytes: Whereabouts::File(before), .. }) = before {
+            _ = fs::remove_file(self.staging.part(&before));
+        }
+        Ok(record.etag)
     }
 
     fn recorded(&self) -> Result<Option<Record>> {
@@ -176,41 +182,60 @@ impl PartTurn {
 /// A part while its bytes come in.
 #[derive(Debug)]
 pub(super) struct PartFile {
-    turn: PartTurn,
-    /// What was stored before it.
-    before: Option<Record>,
-    bytes: Whereabouts,
+    turn: Turn,
     pub(super) file: File,
     pub(super) path: PathBuf,
     /// Where in the file they begin.
     pub(super) start: u64,
 }
 
+/// When a part has its turn.
+#[derive(Debug)]
+enum Turn {
+    /// From its beginning: it is written in place.
+    Held(PartTurn),
+    /// At its end: it has a file of this name.
+    Later { place: Place, staging: Staging, number: PartNumber, name: String },
+}
+
 impl PartFile {
+    /// Makes ready for a part's bytes in a file of their own.
+    pub(super) fn apart(place: Place, staging: Staging, number: PartNumber) -> Result<Self> {
+        open_description(&place, &staging)?;
+        let name = format!("part-{:05}-{}", number.get(), random_name()?);
+        let path = staging.part(&name);
+        let file = File::create_new(&path).map_err(|error| opening(&staging, &path, error))?;
+        // The upload may have ended, and whoever removes it may not have seen this file.
+        if let Err(error) = fs::metadata(staging.body()) {
+            _ = fs::remove_file(&path);
+            return Err(opening(&staging, &staging.body(), error));
+        }
+        Ok(Self { turn: Turn::Later { place, staging, number, name }, file, path, start: 0 })
+    }
+
     /// Records the part: from now on it is stored.
     pub(super) fn finish(&self, len: u64) -> Result<ETag> {
         self.file.sync_data().map_err(cannot("write", &self.path))?;
-        let record = Record { etag: ETag(random_name()?), len, bytes: self.bytes.clone() };
-        let json = serde_json::to_vec(&record).map_err(|error| {
-            Error::new(ErrorKind::Internal, "a part's record does not become JSON").with_source(error)
-        })?;
-        let path = &self.turn.path;
-        let mut file = &self.turn.record;
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(&json))
-            .map_err(cannot("write", path))?;
-        if let Some(Record { bytes: Whereabouts::File(before), .. }) = &self.before {
-            _ = fs::remove_file(self.turn.staging.part(before));
+        match &self.turn {
+            Turn::Held(turn) => turn.record(len, Whereabouts::Offset(self.start)),
+            Turn::Later { place, staging, number, name } => {
+                PartTurn::wait(place, staging.clone(), *number)?.record(len, Whereabouts::File(name.clone()))
+            }
         }
-        Ok(record.etag)
     }
 
     /// After a failure: frees the space now, where it is the part's own.
     pub(super) fn discard(&self) {
-        if matches!(self.bytes, Whereabouts::File(_)) {
+        if matches!(self.turn, Turn::Later { .. }) {
             _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+fn opening(staging: &Staging, path: &PathBuf, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => staging.no_such_upload(),
+        _ => cannot("open", path)(error),
     }
 }
 

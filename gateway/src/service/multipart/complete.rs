@@ -14,12 +14,12 @@ use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result, invalid_part};
 use super::super::facts::Facts;
 use super::super::names::{self, ObjectName};
-use super::super::read::envelope;
+use super::super::read::{envelope, info};
 use super::super::write::{Written, attribute, condition};
 use super::super::{Inner, Service, no_json};
 use super::ATTEMPT;
 use super::parts::{COMPLETION, Entry, Place, is_completing};
-use super::state::{State, altered};
+use super::state::{State, altered, object_of};
 
 /// Which parts the object is to be made of.
 #[derive(Clone, Debug)]
@@ -56,14 +56,19 @@ struct Completion {
 
 impl Service {
     /// Makes the object of the listed parts. From the moment that the list was found good, the upload can only be completed with the
-    /// same, or aborted; repeating a Complete whose answer was lost succeeds as long as the object is there and the upload is not forgotten.
+    /// same, or aborted; repeating a Complete whose answer was lost succeeds as long as the object is there.
     ///
     /// # Errors
     /// [`FailureKind::NoSuchUpload`], [`FailureKind::InvalidPart`], [`FailureKind::InvalidPartOrder`], [`FailureKind::EntityTooSmall`],
     /// [`FailureKind::UploadIsCompleting`], [`FailureKind::AlreadyExists`] if so asked, those of the CMK's state, and what the store says.
     pub async fn complete(&self, name: &ObjectName, id: &str, request: CompleteRequest) -> Result<Written> {
         let inner = &self.0;
-        let state = inner.upload(name, id, request.customer.as_ref()).await?;
+        let state = match inner.upload(name, id, request.customer.as_ref()).await {
+            Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
+                return inner.completed_before(name, id, &request).await?.ok_or(failure);
+            }
+            state => state?,
+        };
         let begun = inner.completion(&state).await?;
         let entries = match inner.entries(&state).await {
             // The store has forgotten the upload: because it is complete, perhaps.
@@ -91,7 +96,7 @@ impl Service {
             inner.record_completion(&state, &completion).await?;
         }
         match inner.publish(&state, &whole, &completion, condition).await {
-            Ok(()) => {}
+            Ok(stored) => inner.facts.put(name.path(), &stored, &completion.facts()),
             Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
                 return inner.already_published(&state, &request, completion).await;
             }
@@ -130,7 +135,7 @@ impl Inner {
         parts: &[Entry],
         completion: &Completion,
         condition: PutCondition,
-    ) -> Result<()> {
+    ) -> Result<ETag> {
         match &state.sealer {
             Some(sealer) => self.publish_sealed(state, sealer, parts, completion, condition).await,
             None => self.publish_plain(state, parts, completion, condition).await,
@@ -151,7 +156,7 @@ impl Inner {
         parts: &[Entry],
         completion: &Completion,
         condition: PutCondition,
-    ) -> Result<()> {
+    ) -> Result<ETag> {
         let (last, before) = match parts.split_last() {
             Some((last, before)) => (Some(last), before),
             None => (None, parts),
@@ -181,8 +186,7 @@ impl Inner {
         let part = PutPart { number, attempt: ATTEMPT, offset: None, payload };
         let etag = self.store.put_part(&state.upload(), part).await.map_err(Failure::of_upload)?;
         list.push(CompletedPart { number, etag });
-        self.store.complete(&state.upload(), &list, condition).await.map_err(Failure::of_upload)?;
-        Ok(())
+        self.store.complete(&state.upload(), &list, condition).await.map_err(Failure::of_upload)
     }
 
     /// A sealed part that waited, followed by the trailer.
@@ -202,7 +206,7 @@ impl Inner {
         parts: &[Entry],
         completion: &Completion,
         condition: PutCondition,
-    ) -> Result<()> {
+    ) -> Result<ETag> {
         self.keep_facts(&state.id, &completion.facts()).await?;
         let upload = state.upload();
         let mut list = Vec::with_capacity(parts.len());
@@ -217,8 +221,7 @@ impl Inner {
             let etag: ETag = self.store.put_part(&upload, part).await.map_err(Failure::of_upload)?;
             list.push(CompletedPart { number: PartNumber::MIN, etag });
         }
-        self.store.complete(&upload, &list, condition).await.map_err(Failure::of_upload)?;
-        Ok(())
+        self.store.complete(&upload, &list, condition).await.map_err(Failure::of_upload)
     }
 
     /// Answers a Complete that was done before and whose answer was lost.
@@ -246,6 +249,35 @@ impl Inner {
             return Err(gone());
         }
         self.finish(state, done).await
+    }
+
+    /// Answers a Complete whose upload is forgotten, if the object that is there is what it made, of the listed parts.
+    async fn completed_before(
+        &self,
+        name: &ObjectName,
+        id: &str,
+        request: &CompleteRequest,
+    ) -> Result<Option<Written>> {
+        let Some(stored) = self.stored_at(name).await? else { return Ok(None) };
+        let envelope = envelope(&stored)?;
+        let is_its = match (object_of(id)?, &envelope) {
+            (Some(object_id), Some(envelope)) => *envelope.object_id() == object_id,
+            (None, None) => Own::Facts.of(&stored.properties) == Some(id),
+            _ => false,
+        };
+        if !is_its {
+            return Ok(None);
+        }
+        let facts = self.facts(name.path(), &stored, request.customer.as_ref()).await?;
+        let listed = request.parts.as_ref().map(|listed| {
+            let etags = listed.iter().map(|(_, etag)| bare(etag));
+            etag_of(etags, request.etag_style)
+        });
+        if listed.is_some_and(|etag| etag != facts.etag) {
+            return Ok(None);
+        }
+        let info = info(&stored, envelope.as_ref(), facts);
+        Ok(Some(Written { etag: info.etag, crc64: info.crc64, encrypted: info.encrypted }))
     }
 
     /// Forgets an upload whose object is there.
@@ -284,17 +316,10 @@ impl Inner {
 
 impl Completion {
     fn of(parts: &[Entry], style: ETagStyle) -> Self {
-        let mut md5 = Md5::new();
-        for part in parts {
-            match style {
-                ETagStyle::Oss => md5.update(part.note.md5.to_uppercase()),
-                ETagStyle::S3 => md5.update(unhex(&part.note.md5)),
-            }
-        }
         let crc64 = parts.iter().fold(0, |crc, part| Crc64::combine(crc, part.note.crc64, part.note.len));
         Self {
             parts: parts.iter().map(|part| (part.number.get(), part.note.len, part.note.md5.clone())).collect(),
-            etag: format!("{}-{}", super::super::incoming::hex(&md5.finalize()), parts.len()),
+            etag: etag_of(parts.iter().map(|part| part.note.md5.as_str()), style),
             crc64,
         }
     }
@@ -303,6 +328,19 @@ impl Completion {
         let len = self.parts.iter().fold(0_u64, |sum, (_, len, _)| sum.saturating_add(*len));
         Facts { len, etag: self.etag.clone(), crc64: Some(self.crc64) }
     }
+}
+
+/// The ETag of an object whose parts have these.
+fn etag_of<'a>(parts: impl ExactSizeIterator<Item = &'a str>, style: ETagStyle) -> String {
+    let count = parts.len();
+    let mut md5 = Md5::new();
+    for part in parts {
+        match style {
+            ETagStyle::Oss => md5.update(part.to_uppercase()),
+            ETagStyle::S3 => md5.update(unhex(part)),
+        }
+    }
+    format!("{}-{count}", super::super::incoming::hex(&md5.finalize()))
 }
 
 /// The listed parts, each with the ETag it is listed with.
@@ -351,7 +389,7 @@ fn bare(etag: &str) -> &str {
     etag.trim().trim_matches('"')
 }
 
-/// The bytes that hexadecimal digits of our own write.
+/// The bytes that hexadecimal digits write; others are passed over.
 fn unhex(digits: &str) -> Vec<u8> {
     let digits = digits.as_bytes().chunks(2);
     digits.filter_map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()

@@ -36,7 +36,7 @@ pub struct PartRequest {
 pub struct PartSource {
     /// The object.
     pub object: ObjectName,
-    /// Which bytes of it. `None` is all.
+    /// Which bytes of it, all of which it has. `None` is all.
     pub range: Option<ByteRange>,
     /// The key it was encrypted under, if that is a customer's.
     pub key: Option<CustomerKey>,
@@ -102,6 +102,7 @@ impl Service {
     pub async fn upload_part(&self, name: &ObjectName, id: &str, request: PartRequest, body: Body) -> Result<PartInfo> {
         let number = number(request.number)?;
         let state = self.0.upload(name, id, request.customer.as_ref()).await?;
+        state.check_customer(request.customer.as_ref())?;
         self.0.put_part(&state, number, body).await
     }
 
@@ -118,10 +119,15 @@ impl Service {
     ) -> Result<(PartInfo, ObjectInfo)> {
         let number = number(request.number)?;
         let state = self.0.upload(name, id, request.customer.as_ref()).await?;
+        state.check_customer(request.customer.as_ref())?;
         let object = self.0.open(&source.object, source.key.as_ref()).await?;
         source.conditions.check(object.info())?;
         let len = object.info().len;
         let range = match source.range {
+            Some(ByteRange::Inclusive { last, .. }) if last >= len => {
+                let message = format!("The range goes beyond the end of the object, which has {len} bytes.");
+                return Err(Failure::new(FailureKind::InvalidRange, message));
+            }
             Some(range) => range.resolve(len)?,
             None => 0..len,
         };

@@ -73,7 +73,7 @@ pub(super) fn new_id(sealer: Option<&ObjectSealer>) -> Result<String> {
 }
 
 /// The object that an id of an encrypted upload names. `None` if it is one of a plaintext upload.
-fn object_of(id: &str) -> Result<Option<ObjectId>> {
+pub(super) fn object_of(id: &str) -> Result<Option<ObjectId>> {
     let (kind, digits) = id.split_at_checked(1).ok_or_else(no_such_upload)?;
     let mut bytes = [0; 16];
     if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)) {
@@ -101,6 +101,17 @@ impl State {
 
     pub(in super::super) fn upload(&self) -> Upload {
         Upload { key: self.name.path().clone(), id: self.record.store_upload.clone() }
+    }
+
+    /// A part of an upload with a customer's key comes with the same key, although that may be at hand.
+    pub(super) fn check_customer(&self, customer: Option<&CustomerKey>) -> Result<()> {
+        let needed = self.encrypted == Some(Encrypted::Customer);
+        let sealed_for = self.sealer.as_ref().and_then(|sealer| sealer.envelope().data_keys().first());
+        let is_same = match customer {
+            None => !needed,
+            Some(customer) => needed && sealed_for.is_some_and(|key| key.key == customer.id()),
+        };
+        if is_same { Ok(()) } else { Err(other_key()) }
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
@@ -135,7 +146,12 @@ impl Inner {
                     return Err(altered());
                 }
                 let bound_to = (self.store.bucket(), name.path().as_str());
-                let sealer = self.engine.restore_object(envelope, bound_to, &self.keys.trusted(customer)).await?;
+                let is_customers = Encrypted::of(&envelope, None) == Encrypted::Customer;
+                let restored = self.engine.restore_object(envelope, bound_to, &self.keys.trusted(customer)).await;
+                let sealer = restored.map_err(|error| match Failure::from(error) {
+                    failure if is_customers && failure.kind() == FailureKind::KeyMissing => other_key(),
+                    failure => failure,
+                })?;
                 let seal = stored.seal.ok_or_else(altered)?;
                 let seal = STANDARD.decode(seal).map_err(|_| altered())?;
                 if sealer.open_note(Note::Upload, &seal)? != Sha256::digest(&stored.record).as_slice() {
@@ -185,6 +201,12 @@ impl Inner {
         stream::iter(parts).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
         delete(record.clone()).await
     }
+}
+
+fn other_key() -> Failure {
+    let message =
+        "The provided encryption parameters did not match the ones used originally: send the upload's key along.";
+    Failure::new(FailureKind::InvalidArgument, message)
 }
 
 fn decode(json: &[u8]) -> Option<(Stored, Record)> {
