@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::layout::{Place, Staging, cannot, random_name, record_number};
 use super::publish::{check_free, create_dirs, publish, sync_dir};
@@ -232,7 +232,7 @@ impl PartFile {
     }
 }
 
-fn opening(staging: &Staging, path: &PathBuf, error: io::Error) -> Error {
+fn opening(staging: &Staging, path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => staging.no_such_upload(),
         _ => cannot("open", path)(error),
