@@ -212,3 +212,12 @@ fn a_client_that_is_stuck_and_asks_nothing_does_not_keep_it_from_ending() {
     assert_eq!(frame[3], 4, "{frame:?}");
     gateway.stop().unwrap();
 }
+
+/// Else a client takes the connection for its next request, and finds it closed.
+#[test]
+fn a_body_that_was_not_read_ends_the_connection_and_the_answer_says_so() {
+    let gateway = Running::start();
+    let mut refused = connect(&gateway);
+    refused.write_all(b"PUT /none/object HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n").unwrap();
+    expect(&answer(refused), 403, "connection: close");
+}

@@ -238,7 +238,8 @@ impl Server {
         };
         let head = (request.method(), request.uri().path());
         let observed = Observed::new(Arc::clone(&self.metrics), protocol, id.clone(), head, permit);
-        let waits = request.version() < Version::HTTP_2 && request.headers().contains_key(header::EXPECT);
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (waits, announced) = (request.headers().contains_key(header::EXPECT), request.body().size_hint().lower());
         let dialect = self.dialects.of(protocol);
         let mut response = match (refusal.or(dialect.is_none().then_some(Refusal::NotServed)), dialect) {
             (None, Some(dialect)) => dialect.answer(self.prepare(request, &observed)).await,
@@ -259,7 +260,9 @@ impl Server {
         response.headers_mut().insert(header::SERVER, HeaderValue::from_static("Sealift"));
         // Answered without "100 Continue", for the body is empty or was not wanted. AWS's command line up to 1.46 at least takes the
         // status of such an answer for that of the connection's next request too, so there is to be none.
-        if waits && observed.received.load(Ordering::Relaxed) == 0 {
+        // And where the body was not read to its end, the connection cannot be used again, which its client has to know.
+        let received = observed.received.load(Ordering::Relaxed);
+        if is_http1 && (waits && received == 0 || received < announced) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         observed.answer(response)

@@ -310,21 +310,18 @@ async fn a_complete_that_is_done_and_forgotten_is_answered_again() {
         let world = World::new().await;
         let id = begin(&world, sse.clone()).await;
         let one = upload(&world.service, &id, 1, &bytes(PART, 1)).await.unwrap();
-        let two = upload(&world.service, &id, 2, b"the end").await.unwrap();
-        let done = complete(&world.service, &id, &[one.clone(), two.clone()]).await.unwrap();
+        let parts = [one, upload(&world.service, &id, 2, b"the end").await.unwrap()];
+        let done = complete(&world.service, &id, &parts).await.unwrap();
         assert!(world.keys("_gateway/uploads/").await.is_empty());
-        let again = complete(&world.another(), &id, &[one.clone(), two.clone()]).await.unwrap();
+        let again = complete(&world.another(), &id, &parts).await.unwrap();
         assert_eq!((&again.etag, again.crc64, &again.encrypted), (&done.etag, done.crc64, &done.encrypted));
-        assert_eq!(kind(complete(&world.another(), &id, std::slice::from_ref(&one)).await), FailureKind::NoSuchUpload);
+        assert_eq!(kind(complete(&world.another(), &id, &parts[..1]).await), FailureKind::NoSuchUpload);
         let another = begin(&world, sse).await;
         world.service.abort(&object("a"), &another).await.unwrap();
-        assert_eq!(
-            kind(complete(&world.another(), &another, &[one.clone(), two.clone()]).await),
-            FailureKind::NoSuchUpload
-        );
+        assert_eq!(kind(complete(&world.another(), &another, &parts).await), FailureKind::NoSuchUpload);
         // What another wrote since is not what this upload made.
         world.put("a", b"another", None).await.unwrap();
-        assert_eq!(kind(complete(&world.another(), &id, &[one, two]).await), FailureKind::NoSuchUpload);
+        assert_eq!(kind(complete(&world.another(), &id, &parts).await), FailureKind::NoSuchUpload);
     }
 }
 
