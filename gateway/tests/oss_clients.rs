@@ -10,7 +10,8 @@ use std::sync::Arc;
 use sealift::engine::ReadOptions;
 use sealift::kms::local::CreateKey;
 use sealift::kms::recipients::{Trusted, TrustedKeys};
-use sealift::store::DirStore;
+use sealift::store::oss::{Credentials, OssStore, SignatureVersion};
+use sealift::store::{DirStore, conformance};
 use sealift::{ByteRange, Engine};
 use support::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, Running, installed};
 
@@ -49,14 +50,35 @@ fn the_gateway_is_oss_to_its_clients_with_either_signature() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/oss_clients.py");
     for (n, (name, signature)) in [("oss2", "v1"), ("oss2", "v4"), ("v2", "v1"), ("v2", "v4")].into_iter().enumerate() {
         let bucket = format!("bucket-{n}");
-        let make = "import oss2, sys; url, id, secret, name = sys.argv[1:]; \
-                    oss2.Bucket(oss2.Auth(id, secret), url, name).create_bucket()";
-        let mut command = Command::new(installed("python"));
-        command.args(["-c", make, &gateway.url, ACCESS_KEY_ID, ACCESS_KEY_SECRET, &bucket]);
-        gateway.run(command);
+        make_bucket(&gateway, &bucket);
         let mut command = Command::new(installed("python"));
         command.args([script, name, signature, &gateway.url, &bucket, "local", ACCESS_KEY_ID, ACCESS_KEY_SECRET, ""]);
         command.env("CMK", &cmk);
         gateway.run(command);
     }
+}
+
+/// The library's own store for OSS, with either signature: parts, lists, ranges, conditions, aborts, and a sealed object within what the
+/// gateway seals.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_library_s_store_for_oss_conforms_on_it() {
+    let gateway = Running::start();
+    make_bucket(&gateway, "conformance");
+    let store = |signature| {
+        let credentials = Credentials::new(ACCESS_KEY_ID, ACCESS_KEY_SECRET, None);
+        let builder = OssStore::builder("conformance").endpoint(&gateway.url).region("local").credentials(credentials);
+        builder.signature(signature).build().unwrap()
+    };
+    for signature in [SignatureVersion::V1, SignatureVersion::V4] {
+        conformance::check(&store(signature)).await;
+        conformance::check_latest_attempts(&store(signature)).await;
+    }
+}
+
+fn make_bucket(gateway: &Running, name: &str) {
+    let make = "import oss2, sys; url, id, secret, name = sys.argv[1:]; \
+                oss2.Bucket(oss2.Auth(id, secret), url, name).create_bucket()";
+    let mut command = Command::new(installed("python"));
+    command.args(["-c", make, &gateway.url, ACCESS_KEY_ID, ACCESS_KEY_SECRET, name]);
+    gateway.run(command);
 }

@@ -8,8 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use sealift::store::s3::S3Checksum;
+use sealift::store::{S3Store, conformance};
 use sealift_gateway::access::Right;
-use support::{Running, installed};
+use support::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, Running, installed};
 
 /// Bytes that do not repeat: xorshift64.
 fn noise(len: usize) -> Vec<u8> {
@@ -124,4 +126,19 @@ fn a_region_that_was_named_is_the_one_to_sign_for() {
         "{refused}"
     );
     assert!(refused.contains("'x-amz-bucket-region': 'cn-hongkong'"), "{refused}");
+}
+
+/// The library's own store for S3: parts, lists, ranges, conditions, aborts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_library_s_store_for_s3_conforms_on_it() {
+    let gateway = Running::start();
+    let mut make = Command::new(installed("aws"));
+    make.args(["s3api", "create-bucket", "--bucket", "conformance"]);
+    gateway.run(make);
+    for checksum in [None, Some(S3Checksum::Crc64Nvme), Some(S3Checksum::Crc32c)] {
+        let builder = S3Store::builder("conformance").endpoint(&gateway.url).region("local").checksum(checksum);
+        let store = builder.credentials(ACCESS_KEY_ID, ACCESS_KEY_SECRET, None).build().await.unwrap();
+        conformance::check(&store).await;
+        conformance::check_latest_attempts(&store).await;
+    }
 }

@@ -125,10 +125,16 @@ pub(super) fn xml(status: StatusCode, body: &str) -> Response {
     response
 }
 
-/// Sets a header, unless it is empty or none that HTTP can carry.
+/// Sets a header, unless its value is empty or cannot be sent.
 pub(super) fn set(response: &mut Response, name: &str, value: &str) {
+    if !value.is_empty() {
+        set_even_empty(response, name, value);
+    }
+}
+
+/// Sets a header, unless its value cannot be sent.
+pub(super) fn set_even_empty(response: &mut Response, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-        && !value.is_empty()
     {
         response.headers_mut().insert(name, value);
     }

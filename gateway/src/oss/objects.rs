@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use super::answer::{Refused, empty, etag, http_date, set, set_crc64, set_encryption, xml, xml_date};
+use super::answer::{Refused, empty, etag, http_date, set, set_crc64, set_encryption, set_even_empty, xml, xml_date};
 use super::buckets::kind;
 use super::request::{copy_source, invalid, range};
 use super::{Context, Done};
@@ -157,7 +157,7 @@ impl Context<'_> {
             }
         }
         for (name, value) in &info.attributes.user {
-            set(response, &format!("{META}{name}"), value);
+            set_even_empty(response, &format!("{META}{name}"), value);
         }
         set(response, "accept-ranges", "bytes");
         set(response, "etag", &etag(&info.etag));

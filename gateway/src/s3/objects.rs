@@ -73,7 +73,7 @@ pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectIn
     let (range, content_range) = match input.range {
         None => (0..info.len, None),
         Some(range) => {
-            let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
+            let range = within(&range, info.len)?;
             let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len);
             (range, Some(content_range))
         }
@@ -115,7 +115,7 @@ pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObject
     let mut head = shown(&info, customer_md5);
     let mut status = None;
     if let Some(range) = input.range {
-        let range = range.check(info.len).map_err(|_| S3Error::new(S3ErrorCode::InvalidRange))?;
+        let range = within(&range, info.len)?;
         let length = range.end.saturating_sub(range.start);
         head.content_length = Some(i64::try_from(length).unwrap_or(i64::MAX));
         head.content_range = Some(format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len));
@@ -452,4 +452,10 @@ mod tests {
         assert_eq!(kept("deflate,  gzip").as_deref(), Some("deflate,  gzip"));
         assert_eq!(without_chunked(None), None);
     }
+}
+
+/// What of an object of `len` bytes is asked for, at least one byte: of an empty one there is no range.
+fn within(range: &s3s::dto::Range, len: u64) -> S3Result<std::ops::Range<u64>> {
+    let found = range.check(len).ok().filter(|range| !range.is_empty());
+    found.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidRange))
 }

@@ -7,7 +7,7 @@ use sealift::format::{Envelope, check_own_metadata};
 
 use super::attributes::{Attributes, Own, check_size};
 use super::encryption::{CustomerKey, Encrypted, Sse};
-use super::error::{Failure, Result};
+use super::error::{Failure, FailureKind, Result};
 use super::facts::Facts;
 use super::incoming::Body;
 use super::names::ObjectName;
@@ -32,6 +32,9 @@ pub struct CopyRequest {
     pub if_not_exists: bool,
 }
 
+/// How often an object is copied onto itself, if another does that at the same time.
+const TURNS: u32 = 5;
+
 impl Service {
     /// Copies an object. ETag and CRC-64 stay what they are.
     ///
@@ -39,25 +42,34 @@ impl Service {
     /// written, and one that stays plaintext keeps its data too.
     ///
     /// # Errors
-    /// As those of reading the source, and of [writing](Self::put_object) the copy. Onto itself, [`Changed`](super::FailureKind::Changed)
-    /// if another wrote it meanwhile.
+    /// As those of reading the source, and of [writing](Self::put_object) the copy. Onto itself, [`Changed`](FailureKind::Changed) if
+    /// others go on writing it meanwhile.
     pub async fn copy_object(&self, to: &ObjectName, request: CopyRequest) -> Result<(Written, ObjectInfo)> {
         let CopyRequest { source, source_key, conditions, attributes, sse, if_not_exists } = request;
         let sse = self.0.encryption_of(to.bucket(), sse).await?;
-        let object = self.0.open(&source, source_key.as_ref()).await?;
-        conditions.check(object.info())?;
-        let attributes = attributes.unwrap_or_else(|| object.info().attributes.clone());
-        let info = object.info().clone();
-        if source == *to && !if_not_exists {
-            let written = match (&object.sealed, &sse) {
-                (None, None) => Some(self.0.replace_attributes(&object, to, &attributes).await?),
-                (Some(_), Some(sse)) => self.0.rewrap(&object, to, &attributes, sse).await?,
-                _ => None,
-            };
-            if let Some(written) = written {
-                return Ok((written, info));
+        let mut turns = TURNS;
+        let (object, attributes) = loop {
+            turns -= 1;
+            let object = self.0.open(&source, source_key.as_ref()).await?;
+            conditions.check(object.info())?;
+            let attributes = attributes.clone().unwrap_or_else(|| object.info().attributes.clone());
+            if source != *to || if_not_exists {
+                break (object, attributes);
             }
-        }
+            let written = match (&object.sealed, &sse) {
+                (None, None) => self.0.replace_attributes(&object, to, &attributes).await.map(Some),
+                (Some(_), Some(sse)) => self.0.rewrap(&object, to, &attributes, sse).await,
+                _ => Ok(None),
+            };
+            match written {
+                Ok(Some(written)) => return Ok((written, object.info().clone())),
+                Ok(None) => break (object, attributes),
+                // Another did the same at the same time. The ETag that clients see is still what it was, and so are their conditions.
+                Err(error) if error.kind() == FailureKind::Changed && turns > 0 => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let info = object.info().clone();
         let body = Body::new(Some(info.len), object.read(0..info.len));
         let write = Write { attributes, sse, condition: condition(if_not_exists), etag: Some(info.etag.clone()) };
         Ok((self.0.write(to, body, write).await?, info))
