@@ -438,6 +438,12 @@ fn refuse_part_number(number: Option<i32>, info: &ObjectInfo) -> S3Result<()> {
     }
 }
 
+/// What of an object of `len` bytes is asked for, at least one byte: of an empty one there is no range.
+fn within(range: &s3s::dto::Range, len: u64) -> S3Result<std::ops::Range<u64>> {
+    let found = range.check(len).ok().filter(|range| !range.is_empty());
+    found.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidRange))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,10 +458,4 @@ mod tests {
         assert_eq!(kept("deflate,  gzip").as_deref(), Some("deflate,  gzip"));
         assert_eq!(without_chunked(None), None);
     }
-}
-
-/// What of an object of `len` bytes is asked for, at least one byte: of an empty one there is no range.
-fn within(range: &s3s::dto::Range, len: u64) -> S3Result<std::ops::Range<u64>> {
-    let found = range.check(len).ok().filter(|range| !range.is_empty());
-    found.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidRange))
 }
