@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::control::{Cancel, OnCancel};
@@ -82,7 +83,7 @@ pub(super) struct Driver {
     /// Upload parts that carry the trailer.
     tail: HashSet<PartNumber>,
     manifest: Vec<SealedPart>,
-    tasks: JoinSet<Event>,
+    tasks: FuturesUnordered<BoxFuture<'static, Event>>,
     /// Answers that need no waiting.
     ready: VecDeque<Event>,
     /// The failure that ended it, or the latest one.
@@ -124,7 +125,7 @@ impl Driver {
             trailer: Bytes::new(),
             tail: HashSet::new(),
             manifest: Vec::new(),
-            tasks: JoinSet::new(),
+            tasks: FuturesUnordered::new(),
             ready: VecDeque::new(),
             error: None,
             abort_error: None,
@@ -184,11 +185,7 @@ impl Driver {
                             }
                             Event::Fact(Input::Cancel { keep: what == OnCancel::KeepForResume && self.resumable() })
                         }
-                        Some(done) = self.tasks.join_next() => match done {
-                            Ok(event) => event,
-                            Err(e) if e.is_cancelled() => Event::Idle,
-                            Err(e) => return Err(Error::new(ErrorKind::Internal, "an upload's task died").with_source(e)),
-                        },
+                        Some(event) = self.tasks.next() => event,
                         () = timer => Event::Fact(Input::Timeout),
                     }
                 }
@@ -215,7 +212,8 @@ impl Driver {
             Action::Complete(parts) => self.complete(parts)?,
             Action::Abort => {
                 self.is_ending = true;
-                self.tasks.abort_all();
+                self.tasks.clear();
+                self.ready.clear();
                 let upload = self.upload()?;
                 self.spawn(Op::Abort, async move {
                     object.store.abort(&upload).await?;
@@ -318,8 +316,12 @@ impl Driver {
         Ok(Input::Failed { op, retry, throttled, jitter })
     }
 
+    fn start_task(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+        self.tasks.push(Box::pin(work));
+    }
+
     fn spawn(&mut self, op: Op, work: impl Future<Output = Result<Input>> + Send + 'static) {
-        self.tasks.spawn(async move { work.await.map_or_else(|e| Event::Failed(op, e), Event::Fact) });
+        self.start_task(async move { work.await.map_or_else(|e| Event::Failed(op, e), Event::Fact) });
     }
 
     fn save(&mut self, record: Record) -> Result<()> {
@@ -337,11 +339,10 @@ impl Driver {
                 let (answer, made) = oneshot::channel();
                 self.making_ledger = Some(tokio::spawn(async move {
                     let create = move || Ledger::create(&dir, backend, object_id, &header);
-                    if let Err(Ok(unwanted)) = answer.send(shared.workers.blocking(create).await) {
-                        ledger::forget(unwanted);
-                    }
+                    // If nobody waits any more, the file is how its upload is found.
+                    let _ = answer.send(shared.workers.blocking(create).await);
                 }));
-                self.tasks.spawn(async move {
+                self.start_task(async move {
                     let died = |_| Err(Error::new(ErrorKind::Internal, "the upload ledger was not made"));
                     Event::Ledger(made.await.unwrap_or_else(died))
                 });
@@ -355,7 +356,7 @@ impl Driver {
                         let (path, shared) = (ledger.path().to_owned(), Arc::clone(&self.sealer.shared));
                         let doing =
                             move |e| Error::io(format!("putting the upload ledger {} on disk", path.display()), e);
-                        self.tasks.spawn(async move {
+                        self.start_task(async move {
                             match shared.workers.blocking(move || file.sync_data().map_err(doing)).await {
                                 Err(e) => Event::Failed(Op::Save, e),
                                 Ok(()) if durable => Event::Fact(Input::Saved),
@@ -372,7 +373,8 @@ impl Driver {
 
     /// Whether an upload that stops here can go on later.
     fn resumable(&self) -> bool {
-        !matches!(self.ledger, LedgerPlan::None) && matches!(self.source, Source::At(_))
+        let rereadable = matches!(&self.source, Source::At(source) if source.identity().is_some());
+        rereadable && !matches!(self.ledger, LedgerPlan::None)
     }
 
     /// With the credits there, a part of a file is filled; a part of a stream has yet to be read.
@@ -382,14 +384,17 @@ impl Driver {
         let (credits, window) = (self.config.credits_for(max), self.config.window);
         let spool = self.spool.clone().filter(|_| self.config.is_spooled(max));
         match &mut self.source {
-            Source::At(_) => {
-                self.tasks.spawn(async move { Event::Credits(number, sealer.shared.buffers.credits(credits).await) });
-            }
+            Source::At(_) => match sealer.shared.buffers.free_credits(credits) {
+                Some(credits) => self.ready.push_back(Event::Credits(number, Ok(credits))),
+                None => {
+                    self.start_task(async move { Event::Credits(number, sealer.shared.buffers.credits(credits).await) })
+                }
+            },
             Source::Once(stream) => {
                 let mut stream = stream
                     .take()
                     .ok_or_else(|| Error::new(ErrorKind::Internal, "two parts were filled from one stream at once"))?;
-                self.tasks.spawn(async move {
+                self.start_task(async move {
                     let filled = async {
                         stream.ready().await?;
                         let credits = sealer.shared.buffers.credits(credits).await?;
@@ -415,13 +420,14 @@ impl Driver {
         }
         match (part.sealing.take(), &self.source) {
             (Some(sealing), _) => {
-                self.tasks.spawn(async move { Event::Sealed(number, sealing.finish().await) });
+                self.start_task(async move { Event::Sealed(number, sealing.finish().await) });
             }
             (None, Source::At(source)) => {
                 let (sealer, source) = (Arc::clone(&self.sealer), Arc::clone(source));
                 let (offset, len) = (part.offset, part.len);
-                self.tasks
-                    .spawn(async move { Event::Sealed(number, sealer.seal_at(&source, number, offset, len).await) });
+                self.start_task(
+                    async move { Event::Sealed(number, sealer.seal_at(&source, number, offset, len).await) },
+                );
             }
             (None, Source::Once(_)) => {
                 let gone = Error::new(ErrorKind::SourceRead, "the source cannot be read again").with_part(number);
@@ -551,7 +557,7 @@ impl Driver {
             return Ok(());
         }
         let work = self.sealer.shared.workers.run(job);
-        self.tasks.spawn(async move { Event::Trailer(work.await) });
+        self.start_task(async move { Event::Trailer(work.await) });
         Ok(())
     }
 
@@ -559,7 +565,7 @@ impl Driver {
         let (object, upload) = (Arc::clone(&self.object), self.upload()?);
         let (sealer, manifest) = (Arc::clone(&self.sealer), self.manifest.clone());
         let (rereadable, retry) = (matches!(self.source, Source::At(_)), self.config.retry.clone());
-        self.tasks.spawn(async move {
+        self.start_task(async move {
             let error = match object.store.complete(&upload, &parts, object.condition).await {
                 Ok(etag) => return Event::Fact(Input::Completed(etag)),
                 Err(error) => error,
@@ -586,13 +592,17 @@ impl Driver {
     }
 
     async fn end(mut self, outcome: Outcome) -> Result<Uploaded> {
-        self.tasks.shutdown().await;
-        if let Some(making) = self.making_ledger.take() {
-            let _ = making.await;
-        }
+        self.tasks.clear();
         let ledger = match std::mem::replace(&mut self.ledger, LedgerPlan::None) {
-            LedgerPlan::Open(ledger) => Some(ledger),
-            _ => None,
+            LedgerPlan::None => None,
+            LedgerPlan::Open(ledger) => Some(ledger.path().to_owned()),
+            LedgerPlan::Create { dir, .. } => match self.making_ledger.take() {
+                Some(making) => {
+                    let _ = making.await;
+                    Some(ledger::path_in(&dir, &self.sealer.object_id)).filter(|path| path.exists())
+                }
+                None => None,
+            },
         };
         let error = self.error.take();
         let error = || match outcome {
@@ -615,7 +625,7 @@ impl Driver {
         };
         match outcome.clone() {
             Outcome::Completed(etag) => {
-                ledger.into_iter().for_each(ledger::forget);
+                ledger.iter().for_each(|path| ledger::forget(path));
                 let stored_parts = self.manifest.iter().map(|part| self.plan.stored_len(part.len)).sum::<u64>();
                 Ok(Uploaded {
                     object_id: self.sealer.object_id,
@@ -628,7 +638,7 @@ impl Driver {
                 })
             }
             Outcome::Aborted(_) | Outcome::NotStarted(_) => {
-                ledger.into_iter().for_each(ledger::forget);
+                ledger.iter().for_each(|path| ledger::forget(path));
                 Err(error())
             }
             Outcome::Kept(_) => Err(match ledger {

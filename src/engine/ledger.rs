@@ -7,10 +7,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::identity::Identity;
 use crate::crypto::{self, Backend, DataKey};
@@ -107,8 +108,8 @@ pub(crate) struct Ledger {
 }
 
 /// Removes the ledger of an upload that is over. One that stays finds that out when it is resumed.
-pub(super) fn forget(ledger: Ledger) {
-    if let Err(e) = ledger.remove() {
+pub(super) fn forget(path: &Path) {
+    if let Err(e) = remove(path) {
         tracing::warn!(error = %e, "the upload is over, but its ledger could not be removed");
     }
 }
@@ -126,7 +127,7 @@ impl Ledger {
     pub(crate) fn create(dir: &Path, backend: Backend, object_id: ObjectId, header: &Header) -> Result<Self> {
         let doing = || format!("making the upload ledger in {}", dir.display());
         create_private_dir(dir).map_err(|e| Error::io(doing(), e))?;
-        let path = dir.join(format!("{}.ledger", id_of(&object_id)));
+        let path = path_in(dir, &object_id);
         let json = serde_json::to_vec(header)
             .map_err(|e| Error::new(ErrorKind::Internal, "writing a ledger header").with_source(e))?;
         let mut bytes = u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
@@ -179,11 +180,6 @@ impl Ledger {
         Error::io(format!("{doing} the upload ledger {}", self.path.display()), e)
     }
 
-    /// Removes the ledger of an upload that is over.
-    pub(crate) fn remove(self) -> Result<()> {
-        remove(&self.path)
-    }
-
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -227,6 +223,12 @@ impl PendingUpload {
         }
         let (header, header_bytes) = read_header(&mut file, &path)?;
         Ok(Self { file, path, header, header_bytes })
+    }
+
+    /// Its id, as [`list_uploads`] has it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// URL of the store it goes to.
@@ -480,6 +482,11 @@ pub(super) fn ledgers(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     }
     found.sort();
     Ok(found.into_iter().map(|(_, id, path)| (id, path)).collect())
+}
+
+/// Where the ledger of an upload is.
+pub(super) fn path_in(dir: &Path, object_id: &ObjectId) -> PathBuf {
+    dir.join(format!("{}.ledger", id_of(object_id)))
 }
 
 /// The id a person types: hex, because base64url may begin with a dash.

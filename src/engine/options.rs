@@ -50,7 +50,7 @@ pub struct UploadOptions {
     pub tags: BTreeMap<String, String>,
     /// Whether an object that is there may be replaced.
     pub condition: PutCondition,
-    /// Directory of the upload ledgers. Without one, or with a source that can be read only once, nothing can be resumed.
+    /// Directory of the upload ledgers. Without one, or with a source that can be read only once or is no file, nothing can be resumed.
     pub ledger: Option<PathBuf>,
     /// Directory for parts of a source that can be read only once, where those are larger than a quarter of the memory budget.
     ///

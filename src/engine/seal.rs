@@ -31,8 +31,8 @@ pub(crate) struct PartSealer {
 /// Parts up to so many bytes that are in memory are sealed where they are awaited: that takes 2 µs, waking a worker many times that.
 pub(crate) const SMALL: usize = crypto::CHUNK;
 
-/// Stripes of a part that is sealed straight into a store which are with the workers at once.
-const DIRECT_STRIPES: usize = 64;
+/// Stripes of a part that is sealed straight into a store which are handed to the workers together; twice as many are with them at once.
+const DIRECT_STRIPES: usize = 32;
 
 /// A sealed stripe: its bytes, and its plaintext's checksum and length.
 pub(crate) type Stripe = (Bytes, u64, u64);
@@ -52,6 +52,14 @@ impl SealedPart {
             self.crc64 = Crc64::combine(self.crc64, crc64, len);
         }
         self.len += len;
+    }
+
+    /// The same for several, of which only checksum and length are left.
+    async fn add_all(&mut self, checksums: bool, stripes: Gather<(u64, u64)>) -> Result<()> {
+        for (crc64, len) in stripes.all().await.map_err(|e| e.with_part(self.number))? {
+            self.add(checksums, crc64, len);
+        }
+        Ok(())
     }
 }
 
@@ -94,17 +102,22 @@ impl PartSealer {
         sink: &Arc<dyn PartSink>,
     ) -> Result<SealedPart> {
         let mut cipher = self.begin(number)?.cipher;
-        sink.write(0, cipher.header())?;
+        let header = Bytes::copy_from_slice(cipher.header());
         let mut sealed = SealedPart { number, len: 0, salt: cipher.salt(), crc64: 0 };
         let mut stripes = stripes(offset, len).enumerate().peekable();
         // So many at a time that waiting for the last of them costs nothing, and others' work need not wait for all of a part.
+        let mut earlier = Gather::new();
         while stripes.peek().is_some() {
             let mut gather = Gather::new();
             for (n, stripe) in stripes.by_ref().take(DIRECT_STRIPES) {
                 let at = cipher.stripe_at(n);
                 let (cipher, source, sink) = (cipher.next_stripe()?, Arc::clone(source), Arc::clone(sink));
                 let (checksums, meter) = (self.checksums, self.meter.clone());
+                let header = (n == 0).then(|| header.clone());
                 gather.run(&self.shared.workers, move |scratch| {
+                    if let Some(header) = header {
+                        sink.write(0, &header)?;
+                    }
                     let room = room_of(&mut scratch.sealed, cipher.stored_len(stripe.len, stripe.last))?;
                     let crc = seal_stripe(source.as_ref(), cipher, &stripe, checksums, &mut scratch.plain, room)?;
                     sink.write(at, room)?;
@@ -112,10 +125,9 @@ impl PartSealer {
                     Ok((crc, stripe.len as u64))
                 })?;
             }
-            for (crc, len) in gather.all().await.map_err(|e| e.with_part(number))? {
-                sealed.add(self.checksums, crc, len);
-            }
+            sealed.add_all(self.checksums, std::mem::replace(&mut earlier, gather)).await?;
         }
+        sealed.add_all(self.checksums, earlier).await?;
         Ok(sealed)
     }
 

@@ -247,7 +247,7 @@ impl Engine {
                 if let Err(e) = object.store.abort(&upload).await {
                     tracing::warn!(error = %e, "the object is complete, but what was left of its upload could not be removed");
                 }
-                ledger::forget(ledger);
+                ledger::forget(ledger.path());
                 return Ok(done);
             }
             Err(e) => return Err(e),

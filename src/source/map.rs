@@ -1,4 +1,4 @@
-//! Files sealed straight from a memory map, without a copy. The one file of the library with `unsafe` in it.
+//! Files sealed straight from a memory map, without a copy.
 
 use std::fs::File;
 use std::ops::Range;
@@ -27,8 +27,9 @@ pub struct MapSource {
     identity: SourceIdentity,
 }
 
-/// Pages are given back in pieces of this size: each time, every core that runs one of our threads is interrupted.
-const REGION: usize = 8 << 20;
+/// Pages are given back in pieces of this size: each time, every core that runs one of our threads is interrupted, and forgets where
+/// pages are. Much more of the map than is in flight is never in memory.
+const REGION: usize = 32 << 20;
 
 impl MapSource {
     /// Maps the file at `path`. Blocks as long as opening a file does.

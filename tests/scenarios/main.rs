@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use sealift::engine::{
-    GetOptions, PendingUpload, ReadOptions, Reader, ResumeOptions, UploadOptions, Uploaded, list_uploads,
+    Cancel, GetOptions, OnCancel, PendingUpload, Progress, ReadOptions, Reader, ResumeOptions, UploadOptions, Uploaded,
+    list_uploads,
 };
 use sealift::format::{Envelope, Layout, Manifest, trailer};
 use sealift::kms::Kms;
