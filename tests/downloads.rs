@@ -209,6 +209,26 @@ async fn a_download_whose_store_fails_for_good_keeps_all_that_was_written() {
 }
 
 #[tokio::test]
+async fn a_download_that_could_not_be_put_in_place_keeps_all_of_it() {
+    let world = World::new(9, 70 * MIB).await;
+    let target = world.target();
+    let others = target.clone();
+    let progress = Arc::new(move |progress: Progress| {
+        if progress.done == 70 * MIB {
+            std::fs::write(&others, "somebody else's").unwrap();
+        }
+    });
+    let options = GetOptions { resume: true, progress: Some(progress), ..GetOptions::default() };
+    let refused = world.open().await.unwrap().write_to_file(&target, options).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&target).unwrap(), b"somebody else's");
+    world.store.take_bytes_read();
+    assert_eq!(world.get().await.unwrap().resumed_from, 70 * MIB);
+    assert!(world.store.take_bytes_read() < MIB, "only the manifest is read again");
+    world.assert_target_is(&world.plain);
+}
+
+#[tokio::test]
 async fn what_another_object_left_or_somebody_altered_is_begun_anew() {
     let world = World::new(5, 150 * MIB).await;
     world.get_and_die_at(140 * MIB).await;

@@ -69,34 +69,58 @@ async fn s13_the_cursor_reads_and_seeks_as_a_file_does() {
 }
 
 #[tokio::test]
+async fn s13_long_ranges_around_every_edge_equal_the_slice() {
+    // Longer than what is opened where it is awaited: spans that begin and end in the middle of a chunk, a stripe and a part.
+    const MIB: usize = 1 << 20;
+    let world = World::new();
+    let (len, part) = (7 * MIB + 54_321, 3 * MIB + 4_000);
+    let plain = noise(len);
+    world.put("object", &plain, part as u64).await;
+    let reader = world.open("object").await.unwrap();
+    let mut edges = vec![0, 1, len - 1, len];
+    for at in [16_384, MIB, part, part + 16_384, part + MIB, 2 * part, 2 * part + 16_384] {
+        edges.extend([at - 1, at, at + 1]);
+    }
+    let mut tried = 0;
+    for &first in &edges {
+        for &end in edges.iter().filter(|&&end| end > first + 2 * MIB) {
+            let (range, last) = (first as u64..end as u64, end as u64 - 1);
+            let streamed = reader.stream(range).try_collect::<Vec<_>>().await.unwrap().concat();
+            assert!(streamed == plain[first..end], "{first}..{end}");
+            let read = reader.read_range(ByteRange::Inclusive { first: first as u64, last }).await.unwrap();
+            assert!(read == streamed, "{first}..{end}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
+}
+
+#[tokio::test]
 async fn readers_that_nobody_polls_stop_nobody_else() {
     let world = World::new();
     let world = World { engine: Engine::builder().threads(2).memory_budget(40 << 20).build().unwrap(), ..world };
     let plain = noise(20_000_000);
     world.put("object", &plain, 4 << 20).await;
     let reader = world.open("object").await.unwrap();
-    let mut paused = Vec::new();
-    for n in 0..8 {
-        let mut cursor = reader.cursor();
-        // Into the middle of a part, whose header none has fetched yet.
-        let at = n * 1_000_000 + 77_777;
-        cursor.seek(std::io::SeekFrom::Start(at)).await.unwrap();
-        let mut byte = [0];
-        cursor.read_exact(&mut byte).await.unwrap();
-        assert_eq!(byte[0], plain[at as usize]);
-        paused.push(cursor);
+    // More than the budget has room for a stripe of each: some have taken a first piece, some only asked for it.
+    let mut paused: Vec<_> = (0..60).map(|n| Box::pin(reader.stream(n * 100_000 + 77_777..u64::MAX))).collect();
+    for (n, stream) in paused.iter_mut().enumerate() {
+        match n % 2 {
+            0 => assert!(stream.try_next().await.unwrap().is_some()),
+            _ => drop(futures::poll!(stream.try_next())),
+        }
     }
-    let all = async {
+    let others = async {
         assert!(read_all(&reader).await.unwrap() == plain);
         world.put("another", &plain, 4 << 20).await;
-        for mut cursor in paused {
-            let mut rest = vec![0; 3_000_000];
-            let at = cursor.seek(std::io::SeekFrom::Current(0)).await.unwrap() as usize;
-            cursor.read_exact(&mut rest).await.unwrap();
-            assert!(rest == plain[at..at + rest.len()]);
+        let source = Box::new(StreamSource::from_reader(std::io::Cursor::new(plain.clone())));
+        world.put_with("streamed", source, UploadOptions::default()).await.unwrap();
+        for (n, stream) in paused.into_iter().enumerate().skip(50) {
+            let rest = stream.try_collect::<Vec<_>>().await.unwrap().concat();
+            assert!(plain.ends_with(&rest) && rest.len() > 10_000_000, "{n}");
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("somebody waits for ever");
+    tokio::time::timeout(std::time::Duration::from_secs(120), others).await.expect("somebody waits for ever");
 }
 
 #[tokio::test]
@@ -114,6 +138,36 @@ async fn s15_an_object_overwritten_while_it_is_read_is_refused() {
         assert_eq!(reader.read_range("60000-60010".parse().unwrap()).await.unwrap_err().kind(), ErrorKind::Changed);
         assert_eq!(read_all(&reader).await.unwrap_err().kind(), ErrorKind::Changed);
         assert!(world.read("object").await.unwrap() == noise(200_001));
+    }
+}
+
+#[tokio::test]
+async fn s15_an_object_overwritten_in_the_middle_of_a_stream_is_refused_or_wholly_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Arc::new(DirStore::open(dir.path().join("store")).unwrap());
+    for (store, is_refused) in [(Arc::new(MemoryStore::new()) as Arc<dyn MultipartStore>, true), (directory, false)] {
+        let world = World::on(store);
+        let engine = Engine::builder().threads(2).memory_budget(40 << 20).build().unwrap();
+        let world = World { engine, ..world };
+        let old = noise(60_000_000);
+        world.put("object", &old, 4 << 20).await;
+        let reader = world.open("object").await.unwrap();
+        let mut stream = std::pin::pin!(reader.stream(0..u64::MAX));
+        let mut read = stream.try_next().await.unwrap().unwrap().to_vec();
+        world.put("object", &noise(59_999_999), 4 << 20).await;
+        let end = loop {
+            match stream.try_next().await {
+                Ok(Some(bytes)) => read.extend_from_slice(&bytes),
+                Ok(None) => break None,
+                Err(e) => break Some(e.kind()),
+            }
+        };
+        assert!(old.starts_with(&read), "something else than the old object was read");
+        match is_refused {
+            true => assert_eq!(end, Some(ErrorKind::Changed)),
+            // The directory's reader holds on to the file.
+            false => assert!(end.is_none() && read.len() == old.len()),
+        }
     }
 }
 

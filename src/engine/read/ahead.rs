@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use futures::stream::{self, FuturesOrdered, Stream, TryStreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::engine::Shared;
 use crate::engine::retries::Retries;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::MultipartStore;
 use crate::upload::Flow;
 
@@ -40,11 +41,12 @@ pub(super) fn flow(store: &dyn MultipartStore, max_in_flight: Option<u32>) -> Fl
 }
 
 /// Fetches `range`. `next` cuts the next span, of at most so many stripes, from what is left. A stripe takes a credit, up to `twice` of a
-/// span take two; the credits go with the span to `fetch`.
+/// span take two; `fetch` gets the credits with the span, and gives back those for what is still in memory, which come with it.
 ///
 /// How many are fetched at once is found out on the way, unless the store is on this machine or the caller has said it.
-/// Spans ahead of the one that is awaited are fetched only while a quarter of the budget is free, and where it is short, that one is a
-/// single stripe: readers that nobody polls keep others from being fast, not from going on.
+/// Only while a quarter of the budget is free is a span fetched with credits that its reader keeps until it takes the bytes. Where that is
+/// short, what is awaited is fetched a stripe at a time by a task of its own, whose credits are back when it is done. So readers that
+/// nobody polls keep others from being fast, not from going on.
 pub(super) fn in_order<S, T, F>(
     shared: Arc<Shared>,
     retries: Arc<Retries>,
@@ -52,12 +54,12 @@ pub(super) fn in_order<S, T, F>(
     range: Range<u64>,
     twice: u32,
     next: impl Fn(Range<u64>, u32) -> Option<S> + Clone + Send,
-    fetch: impl Fn(S, OwnedSemaphorePermit) -> F + Clone + Send,
-) -> impl Stream<Item = Result<T>> + Send
+    fetch: impl Fn(S, OwnedSemaphorePermit) -> F + Clone + Send + 'static,
+) -> impl Stream<Item = Result<(T, Option<OwnedSemaphorePermit>)>> + Send
 where
-    S: Fetchable + Send,
-    T: Send,
-    F: Future<Output = Result<T>> + Send,
+    S: Fetchable + Send + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<(T, OwnedSemaphorePermit)>> + Send,
 {
     let end = range.end;
     let most = (shared.held_stripes() / 2).saturating_sub(twice).clamp(1, SPAN_STRIPES);
@@ -72,22 +74,27 @@ where
                 let share = (buffers.spare() / flow.limit()).saturating_sub(twice).max(1);
                 let stripes = (1 << share.ilog2()).max(SHORT_SPAN_STRIPES).min(most);
                 let Some(mut span) = next(at..end, stripes) else { break };
-                let credits = match buffers.spare_credits(cost(&span)) {
-                    Some(credits) => credits,
-                    None if !in_flight.is_empty() => break,
-                    None => match buffers.free_credits(cost(&span)) {
-                        Some(credits) => credits,
-                        None => {
-                            let Some(short) = next(at..end, 1) else { break };
-                            span = short;
-                            buffers.credits(cost(&span)).await?
-                        }
-                    },
-                };
+                let credits = buffers.spare_credits(cost(&span));
+                if credits.is_none() {
+                    let Some(short) = next(at..end, 1).filter(|_| in_flight.is_empty()) else { break };
+                    span = short;
+                }
                 let take = span.take();
                 at += take;
-                let fetching = fetch(span, credits);
-                in_flight.push_back(async move { Ok((take, fetching.await?)) });
+                let (shared, fetch) = (Arc::clone(&shared), fetch.clone());
+                in_flight.push_back(async move {
+                    let Some(credits) = credits else {
+                        let cost = cost(&span);
+                        let alone = async move {
+                            let credits = shared.buffers.credits(cost).await?;
+                            let fetching = fetch(span, credits);
+                            Ok(fetching.await?.0)
+                        };
+                        return Ok((take, (in_a_task(alone).await?, None)));
+                    };
+                    let (fetched, credits) = fetch(span, credits).await?;
+                    Ok((take, (fetched, Some(credits))))
+                });
             }
             let Some((len, fetched)) = in_flight.try_next().await? else { return Ok(None) };
             let throttled_by_now = retries.throttled();
@@ -99,4 +106,12 @@ where
             Ok(Some((fetched, (at, in_flight, flow, throttled))))
         }
     })
+}
+
+/// Does `work` whether or not anybody polls the future, until that is dropped.
+async fn in_a_task<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    let died = || Error::new(ErrorKind::Internal, "a task that fetches a span died");
+    task.join_next().await.ok_or_else(died)?.map_err(|e| died().with_source(e))?
 }

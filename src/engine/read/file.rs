@@ -27,7 +27,7 @@ const NOTE_EVERY: u64 = 64 << 20;
 pub struct GetOptions {
     /// Whether a file that is there may be replaced.
     pub overwrite: bool,
-    /// Keeps what was written of an object of 64 MiB or more if it fails, is dropped or dies, in the file of
+    /// Keeps what was written of an object of 64 MiB or more if that fails, is dropped or dies, the putting in place included, in the file of
     /// [`partial_path`](super::partial_path), and goes on with what such a file holds of this very object.
     pub resume: bool,
     /// Told how far it is. What an earlier run had written counts as done.
@@ -91,7 +91,7 @@ impl Reader {
                 meter.done(plain.len() as u64);
                 Ok(())
             };
-            self.0.opened(from..self.len(), 0, write).map_ok(|span| span.end)
+            self.0.opened(from..self.len(), 0, write).map_ok(|(span, _)| span.end)
         };
         target.write(options, write).await
     }
@@ -119,16 +119,22 @@ impl Target<'_> {
         self.fill(&unfinished, spans).await?;
 
         let Unfinished { file, done: resumed_from, place } = unfinished;
-        let temp = match place {
-            Place::Temporary(path) => path,
-            Place::Partial(partial) => partial.finish()?,
-        };
         let workers = &self.shared.workers;
         let failed = doing("putting on disk");
-        workers.blocking(move || file.sync_all().map_err(|e| Error::io(failed, e))).await?;
-        // Here and not on a worker, so that the file is gone whenever this future is dropped before.
-        let put = if options.overwrite { temp.persist(path) } else { temp.persist_noclobber(path) };
-        put.map_err(|e| Error::io(doing("putting in place"), e.error))?;
+        // In place it is put here and not on a worker, so that the target does not appear after this future was dropped.
+        let put = match place {
+            Place::Temporary(temp) => {
+                workers.blocking(move || file.sync_all().map_err(|e| Error::io(failed, e))).await?;
+                let put = if options.overwrite { temp.persist(path) } else { temp.persist_noclobber(path) };
+                put.map_err(|e| e.error)
+            }
+            Place::Partial(partial) => {
+                let finishing = partial.clone();
+                workers.blocking(move || finishing.finish()).await?;
+                partial.put(path, options.overwrite)
+            }
+        };
+        put.map_err(|e| Error::io(doing("putting in place"), e))?;
         let (dir, failed) = (directory_of(path).to_owned(), doing("putting on disk"));
         workers
             .blocking(move || File::open(&dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io(failed, e)))

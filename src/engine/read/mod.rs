@@ -226,7 +226,7 @@ impl Reader {
         let twice = u32::try_from(self.0.shared.workers.threads()).unwrap_or(u32::MAX);
         self.0
             .opened(range, twice, Inner::open_to_memory)
-            .map_ok(|opened| stream::iter(opened.stripes.into_iter().map(Ok)).chain(drop_at_end(opened.credits)))
+            .map_ok(|(opened, credits)| stream::iter(opened.stripes.into_iter().map(Ok)).chain(drop_at_end(credits)))
             .try_flatten()
             .right_stream()
     }
@@ -248,7 +248,7 @@ impl Reader {
         };
         let mut spans = std::pin::pin!(inner.opened(0..self.len(), 0, check));
         let mut found = BTreeMap::new();
-        while let Some(Opened { part, stripes, .. }) = spans.try_next().await? {
+        while let Some((Opened { part, stripes, .. }, _)) = spans.try_next().await? {
             let crc = found.entry(part).or_insert(0);
             for (stripe, len) in stripes.into_iter().filter(|_| checksums) {
                 *crc = Crc64::combine(*crc, stripe, len);
@@ -274,6 +274,6 @@ impl fmt::Debug for Reader {
 }
 
 /// Ends a stream by giving `credits` back, when what was before them has been taken.
-fn drop_at_end(credits: OwnedSemaphorePermit) -> impl Stream<Item = Result<Bytes>> {
+fn drop_at_end(credits: Option<OwnedSemaphorePermit>) -> impl Stream<Item = Result<Bytes>> {
     stream::once(async move { drop(credits) }).filter_map(|()| async { None })
 }

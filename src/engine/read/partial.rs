@@ -49,12 +49,17 @@ struct Inner {
     object: [u8; 32],
     len: u64,
     keep: AtomicBool,
+    /// All of it is there, and the note is cut off.
+    finished: AtomicBool,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if !*self.keep.get_mut() {
             let _ = std::fs::remove_file(&self.path);
+        } else if *self.finished.get_mut() {
+            // It could not be put in place: it is all to be gone on with.
+            let _ = self.file.write_all_at(&self.encode(self.len), self.len);
         }
     }
 }
@@ -87,7 +92,14 @@ impl Partial {
         if !std::fs::symlink_metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (stat.dev(), stat.ino())) {
             return busy();
         }
-        let mut partial = Inner { file: Arc::new(file), path, object, len, keep: AtomicBool::new(false) };
+        let mut partial = Inner {
+            file: Arc::new(file),
+            path,
+            object,
+            len,
+            keep: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+        };
         let done = partial.noted()?;
         *partial.keep.get_mut() = done > 0;
         if done == 0 {
@@ -110,11 +122,27 @@ impl Partial {
         Ok(())
     }
 
-    /// Leaves nothing but the plaintext, under a path that is the caller's to put in place.
-    pub(super) fn finish(self) -> Result<TempPath> {
-        self.0.file.set_len(self.0.len).map_err(|e| self.0.failed(e))?;
-        self.0.keep.store(true, Ordering::Relaxed);
-        TempPath::try_from_path(&self.0.path).map_err(|e| self.0.failed(e))
+    /// Leaves nothing but the plaintext, on disk.
+    pub(super) fn finish(&self) -> Result<()> {
+        // What takes its time, while it can still be gone on with.
+        self.note(self.0.len)?;
+        self.0.finished.store(true, Ordering::Relaxed);
+        let Inner { file, len, .. } = &*self.0;
+        file.set_len(*len).and_then(|()| file.sync_all()).map_err(|e| self.0.failed(e))
+    }
+
+    /// Puts what is finished in place.
+    pub(super) fn put(&self, target: &Path, overwrite: bool) -> std::io::Result<()> {
+        let path = TempPath::try_from_path(&self.0.path)?;
+        let put = if overwrite { path.persist(target) } else { path.persist_noclobber(target) };
+        match put {
+            Ok(()) => self.0.finished.store(false, Ordering::Relaxed),
+            Err(refused) => {
+                let _ = refused.path.keep();
+                return Err(refused.error);
+            }
+        }
+        Ok(())
     }
 }
 

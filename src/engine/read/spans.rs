@@ -17,11 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Piece, context};
 use crate::source::ReadAt;
 
-/// A span whose stripes are open, and the credits for what they hold.
+/// A span whose stripes are open.
 pub(super) struct Opened<T> {
     pub(super) part: usize,
     pub(super) stripes: Vec<T>,
-    pub(super) credits: OwnedSemaphorePermit,
     /// Offset in the object's plaintext of the first byte behind it.
     pub(super) end: u64,
 }
@@ -153,7 +152,7 @@ impl Inner {
         range: Range<u64>,
         twice: u32,
         open: F,
-    ) -> impl Stream<Item = Result<Opened<T>>> + Send + use<T, F>
+    ) -> impl Stream<Item = Result<(Opened<T>, Option<OwnedSemaphorePermit>)>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: Fn(Stripe, Sealed, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
@@ -171,7 +170,7 @@ impl Inner {
                 let body = body.get_or_try_init(|| inner.body()).await?.clone();
                 let stripes = inner.open_span(&span, body, open).await?;
                 drop(credits.split(twice.min(span.stripes()) as usize));
-                Ok(Opened { part: span.part, stripes, credits, end: span.at + span.take })
+                Ok((Opened { part: span.part, stripes, end: span.at + span.take }, credits))
             }
         })
     }

@@ -53,11 +53,10 @@ impl Fetchable for Span {
     }
 }
 
-/// A span that was fetched, and the credits for its memory.
+/// A span that was fetched.
 struct Fetched {
     at: u64,
     pieces: Vec<Bytes>,
-    credits: OwnedSemaphorePermit,
 }
 
 impl Engine {
@@ -114,7 +113,7 @@ impl UnsealedReader {
     /// first error.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
         self.fetched(range, |fetched| async { Ok(fetched) })
-            .map_ok(|fetched| stream::iter(fetched.pieces.into_iter().map(Ok)).chain(drop_at_end(fetched.credits)))
+            .map_ok(|(fetched, credits)| stream::iter(fetched.pieces.into_iter().map(Ok)).chain(drop_at_end(credits)))
             .try_flatten()
     }
 
@@ -127,7 +126,7 @@ impl UnsealedReader {
         let target = Target { shared: &self.0.shared, path, len: self.len(), object: self.fingerprint() };
         let write = |file: Arc<std::fs::File>, from, meter: super::Meter| {
             let (shared, path) = (Arc::clone(&self.0.shared), Arc::<Path>::from(path));
-            self.fetched(from..self.len(), move |Fetched { at, pieces, credits }| {
+            self.fetched(from..self.len(), move |Fetched { at, pieces }| {
                 let (file, shared, meter, path) =
                     (Arc::clone(&file), Arc::clone(&shared), meter.clone(), Arc::clone(&path));
                 async move {
@@ -139,7 +138,6 @@ impl UnsealedReader {
                                 .map_err(|e| Error::io(format!("writing {}", path.display()), e))?;
                             end += bytes.len() as u64;
                         }
-                        drop(credits);
                         meter.sealed(end - at);
                         meter.done(end - at);
                         Ok(end)
@@ -148,11 +146,15 @@ impl UnsealedReader {
                 }
             })
         };
-        target.write(options, write).await
+        target.write(options, |file, from, meter| write(file, from, meter).map_ok(|(end, _)| end)).await
     }
 
     /// Fetches `range` span by span. What is done with each is done before it counts as fetched, beside the others.
-    fn fetched<T, W, F>(&self, range: Range<u64>, with: W) -> impl Stream<Item = Result<T>> + Send + use<T, W, F>
+    fn fetched<T, W, F>(
+        &self,
+        range: Range<u64>,
+        with: W,
+    ) -> impl Stream<Item = Result<(T, Option<OwnedSemaphorePermit>)>> + Send + use<T, W, F>
     where
         T: Send + 'static,
         W: Fn(Fetched) -> F + Clone + Send + Sync + 'static,
@@ -170,7 +172,7 @@ impl UnsealedReader {
             let (inner, with) = (Arc::clone(&inner), with.clone());
             async move {
                 let at = range.start;
-                with(Fetched { at, pieces: inner.fetch(range).await?, credits }).await
+                Ok((with(Fetched { at, pieces: inner.fetch(range).await? }).await?, credits))
             }
         })
     }
