@@ -343,6 +343,16 @@ fn memory_does_not_grow_with_the_length_of_parts() {
     assert!(long.peak < short.peak + (256 << 10), "{} and {} bytes at once", short.peak, long.peak);
 }
 
+#[test]
+fn nothing_is_allocated_for_a_chunk() {
+    let (parts, short, long) = (100, 16 << 20, 64 << 20);
+    let [few, many] = [short, long].map(|part| upload(parts, part).0.allocations);
+    // A stripe of 64 chunks takes a few: its job, and its answer's place.
+    let stripes = parts * (long - short) / STRIPE as u64;
+    let each = many.saturating_sub(few) as f64 / stripes as f64;
+    assert!(each < 8.0, "{each} allocations for each stripe of 64 chunks");
+}
+
 /// Fails at the very end, so that a ledger of 9,999 parts is read again, and nothing of them is sent again.
 #[test]
 fn the_longest_object_is_uploaded_resumed_and_opened() {

@@ -71,8 +71,8 @@ pub struct SimStore {
     faults: Mutex<Faults>,
     requests: AtomicU64,
     died: watch::Sender<bool>,
-    /// Every sealing that was ever sent, by its salt: the same salt must mean the same bytes.
-    sent: Mutex<HashMap<[u8; 24], Bytes>>,
+    /// Every sealing that was ever sent, by its salt and in order: the same salt must mean the same bytes.
+    sent: Mutex<(HashMap<[u8; 24], usize>, Vec<Bytes>)>,
     completes: AtomicU64,
     objects_put: AtomicU64,
     direct_parts: AtomicU64,
@@ -193,14 +193,19 @@ impl SimStore {
     /// Remembers what was sealed, and insists that no salt ever comes again with other bytes.
     fn record(&self, bytes: &Bytes) {
         let Some(salt) = bytes.first_chunk::<24>() else { return };
-        let mut sent = self.sent.lock().unwrap();
-        if let Some(earlier) = sent.get(salt) {
-            // A tail may be sent again with another trailer behind the same part.
-            let common = earlier.len().min(bytes.len());
-            let same = earlier[..common] == bytes[..common];
-            assert!(same, "two different sealings under one salt");
+        let (by_salt, sent) = &mut *self.sent.lock().unwrap();
+        match by_salt.get(salt) {
+            Some(&at) => {
+                // A tail may be sent again with another trailer behind the same part.
+                let common = sent[at].len().min(bytes.len());
+                assert!(sent[at][..common] == bytes[..common], "two different sealings under one salt");
+                sent[at] = bytes.clone();
+            }
+            None => {
+                by_salt.insert(*salt, sent.len());
+                sent.push(bytes.clone());
+            }
         }
-        sent.insert(*salt, bytes.clone());
     }
 }
 
@@ -284,7 +289,7 @@ impl MultipartStore for SimStore {
             if self.chance(lie) {
                 // Another sealing of the same length if there was one, else one bit.
                 let earlier =
-                    self.sent.lock().unwrap().values().find(|e| e.len() == bytes.len() && **e != bytes).cloned();
+                    self.sent.lock().unwrap().1.iter().find(|e| e.len() == bytes.len() && **e != bytes).cloned();
                 match earlier.filter(|_| self.chance(50)) {
                     Some(earlier) => bytes = earlier.to_vec(),
                     None => {
@@ -337,7 +342,7 @@ impl MultipartStore for SimStore {
     }
 
     fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
-        Box::pin(self.inner.list_parts(upload))
+        Box::pin(self.with_faults(self.inner.list_parts(upload)))
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
