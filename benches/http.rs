@@ -24,6 +24,8 @@ use sealift::store::{CompletedPart, MultipartStore, Payload, Properties, PutCond
 use sealift::{Attempt, ByteRange, DataKey, Engine, ObjectKey, PartNumber};
 use tokio::runtime::Runtime;
 
+#[path = "support/peers.rs"]
+mod peers;
 #[path = "../tests/support/s3_server.rs"]
 mod s3_server;
 #[path = "../tests/support/server.rs"]
@@ -31,6 +33,7 @@ mod server;
 #[path = "support/sink.rs"]
 mod sink;
 
+use peers::Peer;
 use sink::{Pace, Sink};
 
 const MIB: u64 = 1 << 20;
@@ -59,6 +62,9 @@ fn main() {
     }
     if wanted("download slow") {
         bench.downloads("100 MB/s a connection, 20 ms a request", &Sink::keeping(slow).url(), rounds.min(5));
+    }
+    if wanted("peers") {
+        bench.peers(&Sink::keeping(Pace::NONE).url(), rounds.min(5));
     }
     if wanted("seaweedfs") {
         let server = s3_server::seaweedfs();
@@ -167,6 +173,33 @@ impl Bench {
         println!("  {:.3} of the plain latency", opened.median.as_secs_f64() / plain.median.as_secs_f64());
     }
 
+    /// Other programs that encrypt and upload, each with its own settings for speed, as far as they are installed.
+    fn peers(&self, url: &str, rounds: usize) {
+        let store = self.store(url);
+        println!("\nother programs that encrypt, {} MiB, loopback and memory: medians of {rounds}", self.len / MIB);
+        for peer in Peer::installed(self.dir.path(), url) {
+            let mut reader = None;
+            let [up, sealed] =
+                take_turns(rounds, [&mut || peer.upload(&self.path()), &mut || self.put_sealed(&store, Some(8))]);
+            // The sink keeps one object, so each reads what it has written itself.
+            let [opened] = take_turns(
+                rounds,
+                [&mut || {
+                    let reader = reader.get_or_insert_with(|| self.open(&store, Some(8)));
+                    self.runtime.block_on(drain(reader));
+                }],
+            );
+            peer.upload(&self.path());
+            let [down] = take_turns(rounds, [&mut || peer.download()]);
+            self.row(&format!("{} up", peer.name()), up);
+            self.row("sealift up", sealed);
+            ratio(up, sealed);
+            self.row(&format!("{} down", peer.name()), down);
+            self.row("sealift down", opened);
+            ratio(down, opened);
+        }
+    }
+
     fn put_sealed(&self, store: &Arc<S3Store>, in_flight: Option<u32>) {
         let recipients = [Recipient { kms: self.kms.clone(), key: self.kms.id().to_owned() }];
         let options = UploadOptions { max_in_flight: in_flight, part_size: Some(PART), ..UploadOptions::default() };
@@ -273,7 +306,7 @@ async fn drain(reader: &Reader) {
 }
 
 fn ratio(plain: Times, sealed: Times) {
-    println!("  {:.3} of the plain one's speed", plain.median.as_secs_f64() / sealed.median.as_secs_f64());
+    println!("  {:.3} of the other's speed", plain.median.as_secs_f64() / sealed.median.as_secs_f64());
 }
 
 /// Runs the contenders one after another, `rounds` times after one to warm up, every other round backwards.

@@ -42,7 +42,6 @@ def open_object(body: bytes, object_id: bytes, key: bytes) -> bytes:
     (sealed_len,) = struct.unpack(">I", body[-12:-8])
     check(90 <= sealed_len <= min(444_616, len(body) - 12), "length of the trailer")
     parts_end = len(body) - 12 - sealed_len
-    manifest = unseal(key, b"sealift/v1/manifest\0" + object_id, body[parts_end:-12])
 
     # Manifest: header, a row for each part, attributes
     manifest = unseal(key, b"sealift/v1/manifest\0" + object_id, body[parts_end:-12])

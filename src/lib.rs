@@ -17,8 +17,8 @@
 //! - [`Engine`] does the work, with worker threads and one memory budget: [`upload`](Engine::upload),
 //!   [`resume`](Engine::resume), and [`open`](Engine::open), which gives a [`Reader`](engine::Reader);
 //!   [`rewrap`](Engine::rewrap) gives an object to other keys without writing its data.
-//! - [`source`] is what can be uploaded: files, memory maps, streams. [`store`] is where to: a directory, memory, or your
-//!   own [`MultipartStore`](store::MultipartStore). [`kms`] is who holds the keys: the embedded
+//! - [`source`] is what can be uploaded: files, memory maps, streams. [`store`] is where to: a directory, memory,
+//!   S3, OSS, or your own [`MultipartStore`](store::MultipartStore). [`kms`] is who holds the keys: the embedded
 //!   [`LocalKms`](kms::local::LocalKms), a [`KeyFile`](kms::key_file::KeyFile), or your own [`Kms`](kms::Kms).
 //! - Below those: [`format`](mod@format) is what is stored, byte by byte; [`crypto`] seals and opens messages; [`upload`] is the
 //!   multipart upload as a state machine without I/O.

@@ -13,7 +13,7 @@ use crate::exit::{Failure, Result};
 use crate::sigbus::{self, WatchedMap};
 
 /// Opens `path`: `-` is stdin, pipes and devices are read as streams, files at any offset.
-pub(crate) async fn open(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSource>> {
+pub(crate) async fn open(path: &Path, mode: ReadMode, backend: Backend) -> Result<Box<dyn PartSource>> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(StreamSource::from_reader(tokio::io::stdin())));
     }
@@ -32,17 +32,17 @@ pub(crate) async fn open(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSour
             .hint("for an object of each of its files: --recursive")
             .hint("for one object: tar c DIRECTORY | sealift put - URL"));
     }
-    open_file(path, mode)
+    open_file(path, mode, backend)
 }
 
-/// Opens a regular file.
-pub(crate) fn open_file(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSource>> {
+/// Opens a regular file, to be sealed by `backend`.
+pub(crate) fn open_file(path: &Path, mode: ReadMode, backend: Backend) -> Result<Box<dyn PartSource>> {
     Ok(match mode {
         ReadMode::Read => Box::new(FileSource::open(path)?),
         ReadMode::Map => Box::new(map(path)?),
         ReadMode::Auto => {
             let file = FileSource::open(path)?;
-            match faster_map(&file, path) {
+            match faster_map(&file, path, backend) {
                 Some(map) => Box::new(map),
                 None => Box::new(file),
             }
@@ -51,13 +51,13 @@ pub(crate) fn open_file(path: &Path, mode: ReadMode) -> Result<Box<dyn PartSourc
 }
 
 /// The file as a map, if sealing from one is faster than from reads of it.
-fn faster_map(file: &FileSource, path: &Path) -> Option<WatchedMap> {
+fn faster_map(file: &FileSource, path: &Path, backend: Backend) -> Option<WatchedMap> {
     if ReadAt::len(file) < ReadSpeeds::SHORTEST {
         return None;
     }
     // Whatever fails here, reading it will say if it matters.
     let map = map(path).ok()?;
-    let speeds = ReadSpeeds::measure(file, &map, Backend::default()).ok()??;
+    let speeds = ReadSpeeds::measure(file, &map, backend).ok()??;
     let is_faster = speeds.map_is_faster();
     tracing::debug!(read = speeds.read, map = speeds.map, "{} the file", if is_faster { "mapping" } else { "reading" });
     is_faster.then_some(map)

@@ -16,7 +16,7 @@ use crate::steps::{cargo, output};
 
 const BASELINE: &str = "benches/instructions.txt";
 /// In percent. Compilers and the cipher's library may change a little without anyone's fault. One needless copy of a chunk is 3 % of
-/// sealing it. Another machine's C library may copy with other instructions, so CI tolerates more.
+/// sealing it. Another machine's C library may copy with other instructions, so CI tolerates a little more, but not that.
 const TOLERANCE: f64 = 2.0;
 /// Each is counted this often, and again with the second figure: the difference has no start of the program in it.
 const COUNTS: [u64; 2] = [16, 48];

@@ -1,7 +1,7 @@
 //! Whether the workspace keeps to the `rust-version` it states.
 //!
-//! With that very toolchain installed, it is asked. Otherwise this is evidence, not proof: every dependency in the lock file says
-//! it builds with that version. That our code uses no newer item of the standard library, `check` says by clippy's
+//! That very toolchain is asked, and installed for it if need be. Where it cannot be had, this is evidence, not proof: every dependency in
+//! the lock file says it builds with that version. That our code uses no newer item of the standard library, `check` says by clippy's
 //! `incompatible_msrv`.
 
 use std::process::Command;
@@ -23,7 +23,9 @@ pub(crate) fn run(_: &[String]) -> Result {
     );
 
     let mut steps = Steps::default();
-    let has_toolchain = succeeds(Command::new("rustup").args(["run", msrv, "cargo", "--version"]));
+    let has_toolchain = || succeeds(Command::new("rustup").args(["run", msrv, "cargo", "--version"]));
+    let install = ["toolchain", "install", msrv, "--profile", "minimal", "--no-self-update"];
+    let has_toolchain = has_toolchain() || (succeeds(Command::new("rustup").args(install)) && has_toolchain());
     if has_toolchain {
         let check = "check --locked --workspace --all-features --target-dir target/msrv";
         let mut command = Command::new("rustup");
@@ -33,7 +35,7 @@ pub(crate) fn run(_: &[String]) -> Result {
     steps.finish()?;
     if !has_toolchain {
         println!(
-            "\nNot built with Rust {msrv} itself, which is not installed: `rustup toolchain install {msrv}` brings it."
+            "\nNot built with Rust {msrv} itself, which could not be installed: `rustup toolchain install {msrv}` says why."
         );
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::{keys, source};
 pub(crate) async fn put(args: Put, verbose: u8) -> Result {
     let engine = args.engine.engine()?;
     refuse_onto_itself(&args.source, &args.url)?;
-    let source = source::open(&args.source, args.read_mode).await?;
+    let source = source::open(&args.source, args.read_mode, args.engine.backend.unwrap_or_default()).await?;
     let object = args.url.new_object(&args.store.clone().with(args.sse.clone())).await?;
     if args.if_not_exists && object.store.head(&object.key).await.is_ok() {
         // Better known now than after the last byte, when the store looks again.

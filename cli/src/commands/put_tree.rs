@@ -96,7 +96,8 @@ pub(crate) async fn put_tree(args: Put, verbose: u8) -> Result {
     };
     let (cancel, on_failure) = (options.cancel.clone(), on_failure(args.abort_on_interrupt));
     let uploads = home.uploads();
-    let read_mode = args.read_mode;
+    // A mapped file that shrinks ends the program, and the other files' uploads with it: not unless that is asked for.
+    let read_mode = if args.read_mode == ReadMode::Auto { ReadMode::Read } else { args.read_mode };
     let run = Run { engine, recipients, options, read_mode, uploads, interrupted, trusted, total };
     let mut stored = Vec::new();
     let work = each(
@@ -146,7 +147,8 @@ impl Run {
         {
             return Ok(done);
         }
-        let source = source::open_file(&file.path, self.read_mode).map_err(Failure::into_error)?;
+        let source =
+            source::open_file(&file.path, self.read_mode, self.engine.backend()).map_err(Failure::into_error)?;
         let options = UploadOptions { progress: self.total.callback(), ..self.options.clone() };
         self.engine.upload(object.store, object.key, source, &self.recipients, options).await
     }
@@ -166,7 +168,8 @@ impl Run {
         }
         let none = Trusted::new(Vec::new());
         let trusted = self.trusted.as_ref().map_or(&none, |trusted| &trusted.keys);
-        let source = source::open_file(&file.path, self.read_mode).map_err(Failure::into_error)?;
+        let source =
+            source::open_file(&file.path, self.read_mode, self.engine.backend()).map_err(Failure::into_error)?;
         let options = ResumeOptions {
             protection: self.options.protection,
             on_failure: self.options.on_failure,

@@ -79,7 +79,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
             "this upload was read from a stream, which cannot be read again: `sealift uploads abort` removes it";
         Error::new(ErrorKind::InvalidInput, message)
     })?;
-    let source = source::open_file(path, args.read_mode)?;
+    let source = source::open_file(path, args.read_mode, args.engine.backend.unwrap_or_default())?;
     if pending.is_unsealed() && !args.sealing.no_seal {
         let message = "this upload is of a file that is stored NOT sealed";
         let hint = format!("to go on with it so: sealift uploads resume {} --no-seal", args.id);
@@ -124,6 +124,7 @@ async fn resume(args: UploadsResume, verbose: u8) -> Result {
 async fn abort(args: UploadsAbort) -> Result {
     let home = Home::find()?;
     let pending = PendingUpload::open(&home.uploads(), &args.id)?;
+    let id = pending.id();
     let store = store::open(pending.store_url(), &args.store).await?;
     let url = store::object_url(pending.store_url(), pending.key()?.as_str());
     small_engine()?.abort(pending, store.as_ref()).await?;
@@ -132,7 +133,7 @@ async fn abort(args: UploadsAbort) -> Result {
         id: String,
         url: String,
     }
-    let aborted = Aborted { id: args.id, url };
+    let aborted = Aborted { id, url };
     args.output.done(&aborted, || format!("{}: upload {} is aborted, its parts are removed", aborted.url, aborted.id))
 }
 

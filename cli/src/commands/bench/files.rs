@@ -63,8 +63,8 @@ pub(super) fn dropped<'a>(bed: &'a Bed, rows: &mut Vec<Row<'a>>, claims: &mut Ve
                     Box::new(move || {
                         let options = UploadOptions { checksums: checksum, ..UploadOptions::default() };
                         let source = match by {
-                            By::Reads => source::open_file(&bed.file(), ReadMode::Read)?,
-                            By::Map => source::open_file(&bed.file(), ReadMode::Map)?,
+                            By::Reads => source::open_file(&bed.file(), ReadMode::Read, bed.backend)?,
+                            By::Map => source::open_file(&bed.file(), ReadMode::Map, bed.backend)?,
                         };
                         bed.wait(bed.put_with(
                             &engine,
@@ -122,7 +122,7 @@ pub(super) fn directory<'a>(bed: &'a Bed, rows: &mut Vec<Row<'a>>, claims: &mut 
         "sealift, synced",
         DISK,
         Box::new(move || {
-            let source = source::open_file(&bed.file(), ReadMode::Auto)?;
+            let source = source::open_file(&bed.file(), ReadMode::Auto, bed.backend)?;
             bed.wait(bed.put_into(&engine, puts.clone(), "object".to_owned(), source))
         }),
     );

@@ -52,13 +52,7 @@ fn processor(report: &mut Report) -> Result {
     if !has("aes") {
         return report.warn("processor", format!("{text}: sealing is slow here"));
     }
-    let faster = Backend::available().iter().find(|other| other.name() == "ring");
-    match faster {
-        Some(ring) if has("vaes") && !has("avx512f") && *ring != backend => {
-            report.ok("processor", format!("{text}; --backend ring may be faster"))
-        }
-        _ => report.ok("processor", text),
-    }
+    report.ok("processor", text)
 }
 
 fn threads() -> usize {
