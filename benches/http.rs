@@ -178,17 +178,12 @@ impl Bench {
         let store = self.store(url);
         println!("\nother programs that encrypt, {} MiB, loopback and memory: medians of {rounds}", self.len / MIB);
         for peer in Peer::installed(self.dir.path(), url) {
-            let mut reader = None;
             let [up, sealed] =
                 take_turns(rounds, [&mut || peer.upload(&self.path()), &mut || self.put_sealed(&store, Some(8))]);
-            // The sink keeps one object, so each reads what it has written itself.
-            let [opened] = take_turns(
-                rounds,
-                [&mut || {
-                    let reader = reader.get_or_insert_with(|| self.open(&store, Some(8)));
-                    self.runtime.block_on(drain(reader));
-                }],
-            );
+            // The sink keeps one object: each reads what it has written itself.
+            self.put_sealed(&store, Some(8));
+            let reader = self.open(&store, Some(8));
+            let [opened] = take_turns(rounds, [&mut || self.runtime.block_on(drain(&reader))]);
             peer.upload(&self.path());
             let [down] = take_turns(rounds, [&mut || peer.download()]);
             self.row(&format!("{} up", peer.name()), up);

@@ -43,6 +43,7 @@ fn main() {
         bench.to_discard(threads, false, in_memory);
     }
     bench.to_discard(2, true, in_memory);
+    bench.in_flight(in_memory);
     for threads in [1, 2] {
         bench.opened(threads, in_memory);
     }
@@ -86,8 +87,11 @@ impl Bench {
     }
 
     fn put(&self, engine: &Engine, store: Arc<dyn MultipartStore>, map: bool, checksums: bool) {
+        self.put_with(engine, store, map, UploadOptions { checksums, ..UploadOptions::default() });
+    }
+
+    fn put_with(&self, engine: &Engine, store: Arc<dyn MultipartStore>, map: bool, options: UploadOptions) {
         let recipients = [Recipient { kms: self.kms.clone(), key: self.kms.id().to_owned() }];
-        let options = UploadOptions { checksums, ..UploadOptions::default() };
         let upload = engine.upload(store, "object".parse().unwrap(), self.source(map), &recipients, options);
         self.runtime.block_on(upload).unwrap();
     }
@@ -156,6 +160,32 @@ impl Bench {
         self.row("hand-written, map", hand_map);
         let (best, hand) = (read.min(map), hand_read.min(hand_map));
         println!("  {:.3} of the better hand-written loop's speed", hand.as_secs_f64() / best.as_secs_f64());
+    }
+
+    /// Whether all threads are busy with one part at a time as with fifty.
+    fn in_flight(&self, rounds: usize) {
+        let engine = engine(2);
+        let put = |max_in_flight, part_size: u64| {
+            let (max_in_flight, part_size) = (Some(max_in_flight), Some(part_size));
+            let options = UploadOptions { max_in_flight, part_size, ..UploadOptions::default() };
+            self.put_with(&engine, Arc::new(DiscardStore::new()), false, options);
+        };
+        let times = take_turns(
+            rounds,
+            [
+                &mut || put(50, 16 * MIB),
+                &mut || put(8, 16 * MIB),
+                &mut || put(1, 16 * MIB),
+                &mut || put(1, 128 * MIB),
+                &mut || put(1, self.len),
+            ],
+        );
+        println!("\nfile to discard, 2 threads, parts in flight: medians of {rounds}");
+        let names = ["50 of 16 MiB", "8 of 16 MiB", "1 of 16 MiB", "1 of 128 MiB", "1, all of the file"];
+        for (name, time) in names.into_iter().zip(times) {
+            self.row(name, time);
+        }
+        println!("  {:.3} of fifty's speed with one of 16 MiB", times[0].as_secs_f64() / times[2].as_secs_f64());
     }
 
     /// An object in a directory, opened and dropped.

@@ -150,7 +150,7 @@ async fn a_part_that_is_not_what_was_announced_does_not_end() {
 }
 
 #[tokio::test]
-async fn memory_stays_within_the_budget_while_many_parts_are_sealed() {
+async fn more_parts_at_once_than_the_budget_has_room_for_all_end() {
     let world = world();
     let object = world.begin().await;
     // More parts at once than the budget has stripes, none of which is taken to its end before all have begun.

@@ -42,8 +42,16 @@ impl Peer {
         match self {
             Self::Rclone { .. } => {
                 let mut rclone = self.rclone("copyto");
-                rclone.arg(file).arg("crypt:object").args(["--ignore-times", "--ignore-checksum"]);
-                rclone.args(["--s3-upload-concurrency", "8", "--s3-chunk-size", "16M", "--s3-disable-checksum"]);
+                rclone.arg(file).arg("crypt:object").args(["--ignore-times", "--ignore-checksum", "--s3-no-head"]);
+                rclone.args([
+                    "--s3-upload-concurrency",
+                    "8",
+                    "--s3-upload-cutoff",
+                    "16M",
+                    "--s3-chunk-size",
+                    "16M",
+                    "--s3-disable-checksum",
+                ]);
                 run(&mut [rclone]);
             }
             Self::Age { recipient, .. } => {
@@ -57,11 +65,9 @@ impl Peer {
     pub(crate) fn download(&self) {
         match self {
             Self::Rclone { .. } => {
-                let mut rclone = self.rclone("cat");
-                run(&mut [{
-                    rclone.arg("crypt:object");
-                    rclone
-                }]);
+                let mut rclone = self.rclone("copyto");
+                rclone.args(["crypt:object", ":memory:bench/object"]);
+                run(&mut [rclone]);
             }
             Self::Age { identity, .. } => {
                 let mut age = Command::new("age");
@@ -73,13 +79,15 @@ impl Peer {
 
     fn rclone(&self, command: &str) -> Command {
         let mut rclone = Command::new("rclone");
+        rclone.env_remove("AWS_CA_BUNDLE"); // which it cannot take
         if let Self::Rclone { url, password } = self {
             rclone.arg(command).args([
                 "--config",
                 "/dev/null",
                 "--retries",
                 "1",
-                "--s3-no-head",
+                "--low-level-retries",
+                "1",
                 "--s3-no-check-bucket",
             ]);
             for (name, value) in

@@ -193,7 +193,8 @@ fn send(request: &Request, object: &Kept, mut out: &TcpStream, pace: Pace) -> st
         return write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     }
     let (first, last) = request.range(len);
-    let fields = format!("ETag: \"whole\"\r\nContent-Length: {}\r\n{}", last + 1 - first, object.headers);
+    let fields = "ETag: \"whole\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+    let fields = format!("{fields}Content-Length: {}\r\n{}", last + 1 - first, object.headers);
     if request.method == "HEAD" {
         return write!(out, "HTTP/1.1 200 OK\r\n{fields}\r\n");
     }
