@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::default_provider::region::DefaultRegionChain;
@@ -140,8 +141,9 @@ impl S3Builder {
         self
     }
 
-    /// Sends this checksum with every part and object, demands that the store compares it, and compares what it answers; `None` sends
-    /// none. Default: [`S3Checksum::Crc64Nvme`] to AWS, and none to an endpoint that was given, because not every store knows one.
+    /// Sends this checksum with every part and object, also with one that is made of parts, demands that the store compares it, and
+    /// compares what it answers; `None` sends none. Default: [`S3Checksum::Crc64Nvme`] to AWS, and none to an endpoint that was given,
+    /// because not every store knows one.
     pub fn checksum(mut self, checksum: impl Into<Option<S3Checksum>>) -> Self {
         self.checksum = Some(checksum.into());
         self
@@ -229,6 +231,7 @@ impl S3Builder {
             bucket: self.bucket,
             url,
             checksum: self.checksum.unwrap_or_else(|| endpoint.is_none().then_some(S3Checksum::Crc64Nvme)),
+            checksums: Arc::default(),
             patience: self.patience,
             copy_in_one: self.copy_in_one,
             credentials: sdk.credentials_provider(),

@@ -26,11 +26,13 @@ pub(super) struct Request {
     pub(super) doing: String,
     /// What a failed precondition means.
     pub(super) precondition: ErrorKind,
+    /// Whether it is about parts that are stored, so that their bytes are not sent again with it.
+    pub(super) of_stored_parts: bool,
 }
 
 impl Request {
     pub(super) fn new(doing: impl Into<String>) -> Self {
-        Self { doing: doing.into(), precondition: ErrorKind::Changed }
+        Self { doing: doing.into(), precondition: ErrorKind::Changed, of_stored_parts: false }
     }
 
     /// The same, under the condition that there is no object.
@@ -38,6 +40,12 @@ impl Request {
         if is_condition {
             self.precondition = ErrorKind::AlreadyExists;
         }
+        self
+    }
+
+    /// The same about parts that are stored.
+    pub(super) fn of_stored_parts(mut self) -> Self {
+        self.of_stored_parts = true;
         self
     }
 
@@ -96,6 +104,9 @@ impl Request {
 
     fn answered(&self, answer: &Answer) -> Error {
         let (kind, why, retry) = answer.meaning(self.precondition);
+        // What is wrong with stored parts stays wrong.
+        let is_final = self.of_stored_parts && answer.code.as_deref() == Some("BadDigest");
+        let retry = if is_final { Retry::No } else { retry };
         self.error(kind, why).with_retry(retry).with_source(Cause(answer.to_string()))
     }
 }

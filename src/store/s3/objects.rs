@@ -6,11 +6,11 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::body::{incoming, outgoing, sent};
+use super::checksum::{Stored, Sum};
 use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::properties::{Headers, modified, of_get, of_head};
-use super::uploads::{Sums, sums};
-use super::{MAX_PART, S3Store, listed_key};
+use super::{MAX_PART, S3Checksum, S3Store, listed_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{GetObject, ListedObject, ObjectInfo, Payload, Properties, PutCondition};
 use crate::types::{ByteRange, ETag, ObjectKey};
@@ -30,8 +30,7 @@ pub(super) async fn put(
     }
     let is_new = condition == PutCondition::IfNotExists;
     let request = Request::new(format!("store {}", store.name(key))).if_absent(is_new);
-    let sums = sums(store.checksum, &payload);
-    let Sums { crc64_nvme, crc32c, by_sdk } = sums.clone();
+    let (sum, payload) = Sum::of(store.checksum, payload);
     let (body, failure) = outgoing(payload);
     let put = store
         .client
@@ -44,19 +43,20 @@ pub(super) async fn put(
         .set_storage_class(headers.storage_class)
         .set_tagging(headers.tagging)
         .set_if_none_match(is_new.then(|| "*".to_owned()))
-        .set_checksum_crc64_nvme(crc64_nvme)
-        .set_checksum_crc32_c(crc32c)
-        .set_checksum_algorithm(by_sdk.clone())
+        .set_checksum_crc64_nvme(sum.header(S3Checksum::Crc64Nvme))
+        .set_checksum_crc32_c(sum.header(S3Checksum::Crc32c))
+        .set_checksum_algorithm(sum.by_sdk())
         .body(body);
     let allowed = store.patience.sending(len);
     let sending = async {
-        match by_sdk {
+        match sum.by_sdk() {
             Some(_) => put.send().await,
             None => put.customize().disable_payload_signing().send().await,
         }
     };
     let answer = sent(&request, allowed, &failure, sending).await?;
-    sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
+    let stored = Stored { crc64_nvme: answer.checksum_crc64_nvme(), crc32c: answer.checksum_crc32_c() };
+    sum.compare(&request, stored)?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
 
