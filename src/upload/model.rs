@@ -188,7 +188,13 @@ impl Model {
                 match script.below(32) {
                     Some(0) => self.tell(Input::Cancel { keep: flag }),
                     Some(1) if self.has_appended && !self.runs(Op::Save) => {
-                        self.tell(Input::Failed { op: Op::Save, retry: Retry::Yes, throttled: false, jitter: 0 });
+                        self.tell(Input::Failed {
+                            op: Op::Save,
+                            retry: Retry::Yes,
+                            throttled: false,
+                            unreachable: false,
+                            jitter: 0,
+                        });
                     }
                     _ => {}
                 }
@@ -435,7 +441,13 @@ impl Model {
                     self.given.push(answer);
                     return match self.plan.total() {
                         Some(_) if !self.setup.config.spool => self.lose(missing),
-                        _ => self.tell(Input::Failed { op, retry: Retry::No, throttled: false, jitter: 0 }),
+                        _ => self.tell(Input::Failed {
+                            op,
+                            retry: Retry::No,
+                            throttled: false,
+                            unreachable: false,
+                            jitter: 0,
+                        }),
                     };
                 }
             },
@@ -461,8 +473,9 @@ impl Model {
             _ => {}
         }
         self.given.push(answer);
-        // Whichever it is, nothing but the number of Puts in flight may depend on it.
-        self.answer(Input::Failed { op, retry, throttled: done == late, jitter: u64::MAX / 2 });
+        // Whichever it is, nothing but the number of Puts in flight, and of retries, may depend on it.
+        let (throttled, unreachable) = (done == late, !done && !late);
+        self.answer(Input::Failed { op, retry, throttled, unreachable, jitter: u64::MAX / 2 });
     }
 
     /// Those of `parts` that the store does not have as they are listed.
@@ -563,6 +576,7 @@ impl Model {
                 op: Op::Put { upload_part: part, attempt },
                 retry: Retry::No,
                 throttled: true,
+                unreachable: false,
                 jitter: 0,
             },
             3 if (what / 8).is_multiple_of(2) && !self.runs(Op::PutObject) => Input::ObjectStored(etag),

@@ -498,8 +498,37 @@ fn s27_a_ledger_that_cannot_be_written_ends_the_upload() {
     assert_eq!(later.machine.outcome(), Some(&Outcome::Kept(Why::Failed(Op::Save))));
 }
 
+#[test]
+fn a_store_that_nobody_answers_for_is_given_up_soon_and_one_that_answered_is_not() {
+    let patient = |setup: &mut Setup| setup.config.retry = RetryPolicy { attempts: 12, ..RetryPolicy::default() };
+    let asked = |model: &mut Model, op: fn(u32) -> Op| {
+        let mut times = 0;
+        while model.machine.outcome().is_none() {
+            if times > 0 {
+                model.wait();
+            }
+            times += 1;
+            model.fail_op(op(times), Retry::Yes, false);
+        }
+        (times, model.machine.outcome().cloned())
+    };
+    let mut never = model(patient);
+    never.advance_to(Op::Initiate);
+    let not_started = Some(Outcome::NotStarted(Why::Failed(Op::Initiate)));
+    assert_eq!(asked(&mut never, |_| Op::Initiate), (RetryPolicy::FIRST_CONTACT, not_started));
+
+    let mut later = model(|setup| {
+        patient(setup);
+        setup.config.max_in_flight = 1;
+        setup.config.keep_on_failure = true;
+    });
+    later.advance_to(put(1, 1));
+    let kept = Some(Outcome::Kept(Why::Failed(put(1, 12))));
+    assert_eq!(asked(&mut later, |attempt| put(1, attempt)), (12, kept));
+}
+
 fn failed(op: Op) -> Input {
-    Input::Failed { op, retry: Retry::Yes, throttled: false, jitter: 0 }
+    Input::Failed { op, retry: Retry::Yes, throttled: false, unreachable: false, jitter: 0 }
 }
 
 #[test]

@@ -226,7 +226,9 @@ impl S3Builder {
         let watch = Watch::default();
         config.push_interceptor(SharedInterceptor::new(watch.clone()));
         let url = Url { endpoint: endpoint.as_deref(), region: &region, builder: &self }.to_string();
+        let place = endpoint.as_deref().map_or_else(|| format!("Amazon S3 in {region}").into(), Arc::from);
         Ok(S3Store {
+            place,
             client: aws_sdk_s3::Client::from_conf(config.build()),
             bucket: self.bucket,
             url,

@@ -80,6 +80,8 @@ pub struct S3Store {
     client: aws_sdk_s3::Client,
     bucket: String,
     url: String,
+    /// Endpoint or region, for people.
+    place: Arc<str>,
     checksum: Option<S3Checksum>,
     checksums: Arc<Checksums>,
     patience: Patience,
@@ -117,6 +119,10 @@ impl S3Store {
                 Err(_) => return Err(request.timed_out(allowed)),
             }
         }
+    }
+
+    fn request(&self, doing: String) -> Request {
+        Request::new(doing).to(&self.place)
     }
 
     /// What a user would write for an object.

@@ -29,7 +29,7 @@ pub(super) async fn put(
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     let is_new = condition == PutCondition::IfNotExists;
-    let request = Request::new(format!("store {}", store.name(key))).if_absent(is_new);
+    let request = store.request(format!("store {}", store.name(key))).if_absent(is_new);
     let (sum, payload) = Sum::of(store.checksum, payload);
     let (body, failure) = outgoing(payload);
     let put = store
@@ -70,7 +70,7 @@ pub(super) async fn get(
     range: Option<ByteRange>,
     if_match: Option<&ETag>,
 ) -> Result<GetObject> {
-    let request = Request::new(format!("read {}", store.name(key)));
+    let request = store.request(format!("read {}", store.name(key)));
     if let Some(ByteRange::Suffix(0)) = range {
         // No object has such a range, but HTTP has no way to ask for it.
         head(store, key).await?;
@@ -151,7 +151,7 @@ fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
 }
 
 pub(super) async fn head(store: &S3Store, key: &ObjectKey) -> Result<ObjectInfo> {
-    let request = Request::new(format!("look at {}", store.name(key)));
+    let request = store.request(format!("look at {}", store.name(key)));
     let head = || store.client.head_object().bucket(&store.bucket).key(key.as_str()).send();
     let head = store.send(&request, store.patience.request, head).await?;
     of_head(&request, &head)
@@ -171,7 +171,7 @@ pub(super) async fn check_absent(store: &S3Store, key: &ObjectKey) -> Result<()>
 
 pub(super) async fn delete(store: &S3Store, key: &ObjectKey) -> Result<()> {
     head(store, key).await?;
-    let request = Request::new(format!("delete {}", store.name(key)));
+    let request = store.request(format!("delete {}", store.name(key)));
     let delete = || store.client.delete_object().bucket(&store.bucket).key(key.as_str()).send();
     store.send(&request, store.patience.request, delete).await.map(drop)
 }
@@ -189,7 +189,7 @@ pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Res
             Next::Token(token) => Some(token),
             Next::End => return Ok(None),
         };
-        let request = Request::new(format!("list s3://{}/{prefix}", store.bucket));
+        let request = store.request(format!("list s3://{}/{prefix}", store.bucket));
         let list = || {
             let list = store.client.list_objects_v2().bucket(&store.bucket).prefix(prefix);
             list.set_continuation_token(token.clone()).send()

@@ -7,7 +7,6 @@ use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart as
 use super::body::{outgoing, sent};
 use super::checksum::{Stored, Sum};
 use super::encoding::{etag, quoted};
-use super::errors::Request;
 use super::objects::{check_absent, content_length};
 use super::properties::{Headers, modified};
 use super::{MAX_PART, MIN_PART, S3Checksum, S3Store, listed_key};
@@ -20,7 +19,7 @@ const ABORTS: u32 = 4;
 
 pub(super) async fn initiate(store: &S3Store, key: &ObjectKey, properties: &Properties) -> Result<UploadId> {
     let headers = Headers::new(properties)?;
-    let request = Request::new(format!("begin the upload of {}", store.name(key)));
+    let request = store.request(format!("begin the upload of {}", store.name(key)));
     let algorithm = store.checksum.map(S3Checksum::algorithm);
     let create = || {
         let create = store.client.create_multipart_upload().bucket(&store.bucket).key(key.as_str());
@@ -47,7 +46,7 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         let message = format!("{len} bytes; a part has at most {MAX_PART}");
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
-    let request = Request::new(format!("store a part of {}", store.name(&upload.key)));
+    let request = store.request(format!("store a part of {}", store.name(&upload.key)));
     let (sum, payload) = Sum::of(store.checksum, payload);
     let (body, failure) = outgoing(payload);
     let put = store
@@ -100,7 +99,7 @@ pub(super) async fn complete_over(
     check_id(upload)?;
     let is_new = condition == PutCondition::IfNotExists;
     let name = store.name(&upload.key);
-    let request = Request::new(format!("complete {name}")).if_absent(is_new).of_stored_parts();
+    let request = store.request(format!("complete {name}")).if_absent(is_new).of_stored_parts();
     if is_new && let Err(error) = check_absent(store, &upload.key).await {
         return Err(explain(store, upload, parts, error).await);
     }
@@ -194,7 +193,7 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
     if check_id(upload).is_err() {
         return Ok(());
     }
-    let request = Request::new(format!("abort the upload of {}", store.name(&upload.key)));
+    let request = store.request(format!("abort the upload of {}", store.name(&upload.key)));
     let mut pause = Duration::from_millis(100);
     for _ in 0..ABORTS {
         let abort = || {
@@ -247,7 +246,7 @@ pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<S
 /// What is stored, ascending by number and then by time: SeaweedFS keeps every attempt at a part, and Complete names one.
 async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> {
     check_id(upload)?;
-    let request = Request::new(format!("list the parts of {}", store.name(&upload.key)));
+    let request = store.request(format!("list the parts of {}", store.name(&upload.key)));
     let mut parts = Vec::new();
     let mut marker: Option<String> = None;
     loop {
@@ -281,7 +280,7 @@ async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> 
 }
 
 pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<ListedUpload>> {
-    let request = Request::new(format!("list the uploads in s3://{}/{prefix}", store.bucket));
+    let request = store.request(format!("list the uploads in s3://{}/{prefix}", store.bucket));
     let mut uploads = Vec::new();
     let mut marker: (Option<String>, Option<String>) = (None, None);
     loop {
