@@ -53,6 +53,10 @@ struct Run {
 pub(crate) async fn put_tree(args: Put, verbose: u8) -> Result {
     let dir = args.source.clone();
     if !dir.is_dir() {
+        if let Err(error) = std::fs::metadata(&dir) {
+            let failure = Failure::from(Error::io(format!("cannot open {}", dir.display()), error));
+            return Err(source::hint_if_missing(failure, &dir));
+        }
         let message = format!("{} is not a directory: leave out --recursive", dir.display());
         return Err(Failure::new(ErrorKind::InvalidInput, message));
     }
