@@ -155,7 +155,8 @@ impl Run {
         self.engine.upload(object.store, object.key, source, &self.recipients, options).await
     }
 
-    /// Goes on with an interrupted upload of this very file. `None` if that cannot be done: it is then given up.
+    /// Goes on with an interrupted upload of this very file, for the keys and with the metadata that it was begun with. `None` if that
+    /// cannot be done: it is then given up. One of another file is left alone: `None` too.
     async fn resume(
         &self,
         file: &FoundFile,
