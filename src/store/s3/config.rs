@@ -391,6 +391,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_name_the_bucket_where_they_are_told_to() {
+        use aws_sdk_s3::presigning::PresigningConfig;
+        let signed = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        for (addressing, expected) in [
+            (Addressing::Auto, "https://s3.example.com/photos/k?"),
+            (Addressing::Path, "https://s3.example.com/photos/k?"),
+            (Addressing::VirtualHost, "https://photos.s3.example.com/k?"),
+        ] {
+            let builder = local("photos").endpoint("https://s3.example.com").addressing(addressing);
+            let client = builder.build().await.unwrap().client;
+            let request = client.get_object().bucket("photos").key("k").presigned(signed.clone()).await.unwrap();
+            assert!(request.uri().starts_with(expected), "{addressing:?}: {}", request.uri());
+        }
+    }
+
+    #[tokio::test]
     async fn aws_gets_a_checksum_and_others_only_where_it_was_said() {
         let aws = || S3Builder::new("b").region("eu-west-1").credentials("id", "secret", None);
         let sent = async |builder: S3Builder| builder.build().await.unwrap().checksum;
