@@ -4,7 +4,7 @@
 //! are of SeaweedFS, which `cargo xtask setup` installs.
 //!
 //! Contenders take turns, and medians are compared: on a shared machine nothing else can be. Client and server share its cores.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a benchmark has nobody to report an error to")]
 
 use std::fs::File;
 use std::hint::black_box;

@@ -4,7 +4,8 @@
 //!
 //! The tables at the end are what performance promises are about: contenders take turns, and medians are compared, because
 //! on a shared machine nothing else can be.
-#![allow(unsafe_code, clippy::unwrap_used)]
+#![allow(unsafe_code, reason = "maps are measured: of a file of its own, which nothing else knows")]
+#![allow(clippy::unwrap_used, reason = "a benchmark has nobody to report an error to")]
 
 use std::fs::{self, File};
 use std::hint::black_box;

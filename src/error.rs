@@ -69,6 +69,8 @@ pub enum ErrorKind {
     // The store and the machine.
     /// The store, a file or the network failed.
     Io,
+    /// Nobody answers where the store should be: no connection was made, so nothing was sent.
+    Unreachable,
     /// There is no room left.
     NoSpace,
     /// Access was refused.

@@ -14,7 +14,9 @@ fn floor(module: &[&str]) -> Option<u8> {
     match module {
         [] => Some(4),
         ["engine", ..] => Some(3),
-        ["kms"] | ["kms", "recipients" | "secret", ..] | ["store"] | ["store", "direct" | "percent"] => Some(1),
+        ["kms"] | ["kms", "recipients" | "secret", ..] | ["store"] | ["store", "checksums" | "direct" | "percent"] => {
+            Some(1)
+        }
         ["kms" | "store", ..] => Some(3),
         ["upload", ..] => Some(2),
         ["crypto" | "format" | "source", ..] => Some(1),

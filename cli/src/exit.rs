@@ -34,6 +34,7 @@ impl Exit {
             ErrorKind::SourceChanged => Self::SourceChanged,
             ErrorKind::SourceRead
             | ErrorKind::Io
+            | ErrorKind::Unreachable
             | ErrorKind::NoSpace
             | ErrorKind::PermissionDenied
             | ErrorKind::Throttled

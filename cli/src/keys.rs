@@ -48,6 +48,7 @@ pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &
             let store = match local.take() {
                 Some(store) => store,
                 None if may_create => Arc::new(home.open_or_create_key_store()?),
+                None if !home.key_store().exists() => return Err(no_store_yet(home, key.key)),
                 None => Arc::new(home.open_key_store()?),
             };
             local_key_id(&store, key.key)?;
@@ -64,6 +65,15 @@ pub(crate) fn recipients_named(kms_key: &[String], key_file: &[PathBuf], home: &
         recipients.push(Recipient { kms: Arc::new(kms), key });
     }
     Ok(recipients)
+}
+
+/// There is no key `name` to seal for, nor any other.
+fn no_store_yet(home: &Home, name: &str) -> Failure {
+    let (name, store) = (output::printable(name), home.key_store());
+    let message = format!("there is no key {name}: there is no key store at {} yet", store.display());
+    Failure::new(ErrorKind::KeyUnavailable, message)
+        .hint("a key is made by: sealift kms create-key; it gets a name by: sealift kms create-alias alias/NAME KEY")
+        .hint(format!("without --kms-key, {} is used, which the first sealing makes", LocalKms::DEFAULT_ALIAS))
 }
 
 /// Whom a reader believes, and why the local key store is not among them if it is not.

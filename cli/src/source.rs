@@ -11,6 +11,7 @@ use sealift::{Error, ErrorKind};
 use crate::args::ReadMode;
 use crate::exit::{Failure, Result};
 use crate::sigbus::{self, WatchedMap};
+use crate::url::Location;
 
 /// Opens `path`: `-` is stdin, pipes and devices are read as streams, files at any offset.
 pub(crate) async fn open(path: &Path, mode: ReadMode, backend: Backend) -> Result<Box<dyn PartSource>> {
@@ -32,7 +33,23 @@ pub(crate) async fn open(path: &Path, mode: ReadMode, backend: Backend) -> Resul
             .hint("for an object of each of its files: --recursive")
             .hint("for one object: tar c DIRECTORY | sealift put - URL"));
     }
-    open_file(path, mode, backend)
+    open_file(path, mode, backend).map_err(|failure| hint_if_missing(failure, path))
+}
+
+/// `failure` to open `path`, with where it was looked for if it is not there.
+pub(crate) fn hint_if_missing(failure: Failure, path: &Path) -> Failure {
+    if failure.kind() != ErrorKind::NotFound {
+        return failure;
+    }
+    let is_url = path.to_str().is_some_and(|text| matches!(text.parse(), Ok(Location::Remote(_) | Location::Discard)));
+    if is_url {
+        return failure.hint("the file to seal comes first, and then where to store it: sealift put FILE URL");
+    }
+    match std::env::current_dir() {
+        Ok(here) if path.is_relative() => failure.hint(format!("it was looked for in {}", here.display())),
+        _ => failure,
+    }
+    .hint("what another program writes is sealed by: … | sealift put - URL")
 }
 
 /// Opens a regular file, to be sealed by `backend`.

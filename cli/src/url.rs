@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{TypedValueParser, ValueParserFactory};
+use percent_encoding::percent_decode_str;
 
 /// What the schemes are, for messages.
 const KNOWN: &str = "file:///dir/name, plain paths, s3://bucket/key, oss://bucket/key, and discard:";
@@ -166,19 +167,14 @@ fn file_path(rest: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
+/// The bytes that were percent-encoded, if every `%` stands before two hexadecimal digits.
 pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
+    // The crate leaves a `%` of its own as it is.
+    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_pair) {
+        return None;
     }
-    Some(out)
+    Some(percent_decode_str(text).collect())
 }
 
 #[cfg(test)]
@@ -234,6 +230,7 @@ mod tests {
             "file://host/a",
             "file:///a%2",
             "file:///a%zz",
+            "file:///a%+1",
             "file:///a?b",
             "file:///%00",
         ] {

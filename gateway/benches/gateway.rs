@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --workspace --all-features --bench gateway`; with `-- --test` each runs once on small objects. `SEALIFT_BENCH_MIB` sets
 //! their size. The client is a socket that sends and drops bytes, without signatures; client and gateway share the machine.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a benchmark has nobody to report an error to")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -307,13 +307,17 @@ impl Driver {
         tracing::debug!(?op, %error, "an operation of the upload failed");
         let jitter = self.sealer.shared.jitter()?;
         let (retry, throttled) = (error.retry(), error.kind() == ErrorKind::Throttled);
+        let unreachable = error.kind() == ErrorKind::Unreachable;
+        if unreachable {
+            self.sealer.shared.outage.tell(&error);
+        }
         match op {
             Op::Abort => self.abort_error = Some(error),
             // What fails while all is being given up is not why.
             _ if self.is_ending => {}
             _ => self.error = Some(error),
         }
-        Ok(Input::Failed { op, retry, throttled, jitter })
+        Ok(Input::Failed { op, retry, throttled, unreachable, jitter })
     }
 
     fn start_task(&mut self, work: impl Future<Output = Event> + Send + 'static) {

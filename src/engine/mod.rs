@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) workers: workers::Workers,
     pub(crate) buffers: Arc<buffers::Buffers>,
     jitter: Option<AtomicU64>,
+    pub(crate) outage: retries::Outage,
 }
 
 impl Shared {
@@ -203,6 +204,7 @@ impl EngineBuilder {
             backend: self.backend.unwrap_or_default(),
             workers,
             jitter: self.simulation.map(AtomicU64::new),
+            outage: retries::Outage::default(),
             buffers: buffers::Buffers::new(u32::try_from(credits).unwrap_or(u32::MAX)),
         })))
     }

@@ -1,6 +1,10 @@
 //! Requests that are repeated outside of an upload's machine: reads, and what is looked at before and after.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,11 +18,31 @@ pub(crate) struct Retries {
     left: AtomicU32,
     /// How often the store asked for fewer requests.
     throttled: AtomicU32,
+    /// Whether it has answered anything yet.
+    answered: AtomicBool,
+}
+
+/// That a store cannot be reached, said once in a while and not at every attempt of every upload and read.
+#[derive(Debug, Default)]
+pub(crate) struct Outage(Mutex<Option<Instant>>);
+
+impl Outage {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    /// Says so, unless that was done lately.
+    pub(crate) fn tell(&self, error: &Error) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= Self::PAUSE) {
+            *told = Some(Instant::now());
+            tracing::warn!("{error}: it is tried again for a while");
+        }
+    }
 }
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
-        Self { left: AtomicU32::new(policy.budget), throttled: AtomicU32::new(0), policy }
+        let (left, throttled) = (AtomicU32::new(policy.budget), AtomicU32::new(0));
+        Self { left, throttled, answered: AtomicBool::new(false), policy }
     }
 
     /// How often the store asked for fewer requests so far.
@@ -28,6 +52,7 @@ impl Retries {
 
     /// A request succeeded.
     pub(crate) fn succeeded(&self) {
+        self.answered.store(true, Ordering::Relaxed);
         let more = |left: u32| (left < self.policy.budget).then_some(left.saturating_add(1));
         let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
@@ -37,6 +62,14 @@ impl Retries {
     pub(crate) async fn wait(&self, shared: &Shared, failures: u32, error: Error) -> Result<()> {
         if error.kind() == ErrorKind::Throttled {
             self.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        if error.kind() == ErrorKind::Unreachable {
+            shared.outage.tell(&error);
+            if failures >= RetryPolicy::FIRST_CONTACT && !self.answered.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+        } else {
+            self.answered.store(true, Ordering::Relaxed);
         }
         let Some(pause) = self.policy.pause(failures, error.retry(), shared.jitter()?) else { return Err(error) };
         let take = |left: u32| left.checked_sub(1);

@@ -60,7 +60,7 @@ impl MapSource {
     /// assert_eq!(source.read_at(7, 5, &mut [])?, b"bytes");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[allow(unsafe_code)] // An `unsafe fn`, because what makes a map sound is in the hands of its caller.
+    #[allow(unsafe_code, reason = "what makes a map sound is in the hands of its caller")]
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
         let (file, identity) = open_regular(path.as_ref())?;
         let cannot = || format!("cannot map {}; read it as a file instead", identity.path.display());
@@ -76,7 +76,7 @@ impl MapSource {
     }
 
     /// Takes the pages of a region out of the map.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "the map is of a file, so its pages can be had again")]
     fn give_back(&self, region: Range<usize>) {
         // SAFETY: the map is of a file and only ever read. A page that is dropped and read again comes from the file again, with the
         // bytes that it has then, which is what `open`'s caller answers for.

@@ -21,7 +21,7 @@ pub use probe::ReadSpeeds;
 pub use stream::StreamSource;
 
 /// What an upload reads.
-#[allow(clippy::len_without_is_empty)] // Of a stream nobody knows.
+#[allow(clippy::len_without_is_empty, reason = "of a stream nobody knows")]
 pub trait PartSource: Send {
     /// Its length in bytes, if it is known beforehand.
     fn len(&self) -> Option<u64>;

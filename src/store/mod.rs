@@ -1,5 +1,7 @@
 //! Where sealed objects go: the trait every object store implements, and what passes through it.
 
+#[cfg(any(feature = "oss", feature = "s3"))]
+mod checksums;
 pub mod conformance;
 mod dir;
 mod direct;

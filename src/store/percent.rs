@@ -2,6 +2,12 @@
 //! into ledgers with it.
 
 #[cfg(any(feature = "s3", feature = "oss"))]
+use std::borrow::Cow;
+
+#[cfg(any(feature = "s3", feature = "oss"))]
+use percent_encoding::percent_decode_str;
+
+#[cfg(any(feature = "s3", feature = "oss"))]
 use crate::error::{Error, ErrorKind, Result};
 
 /// `bytes` with all but RFC 3986's unreserved characters, and those in `keep`, as `%XX`.
@@ -23,18 +29,12 @@ pub(crate) fn percent_encode(bytes: impl AsRef<[u8]>, keep: &[u8]) -> String {
 /// The text that was percent-encoded, if it is UTF-8 and every `%` stands before two hexadecimal digits.
 #[cfg(any(feature = "s3", feature = "oss"))]
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
+    // The crate leaves a `%` of its own as it is.
+    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_pair) {
+        return None;
     }
-    String::from_utf8(out).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Bucket and parameters of `SCHEME://BUCKET?NAME=VALUE&…`.
@@ -75,7 +75,7 @@ mod tests {
             assert_eq!(percent_decode(&percent_encode(text, b"/")).as_deref(), Some(text));
         }
         assert_eq!(percent_decode("a%20b%2f%C3%BC+").as_deref(), Some("a b/ü+"));
-        for bad in ["%", "%2", "%zz", "%ff"] {
+        for bad in ["%", "%2", "%zz", "%+1", "a%é1", "%ff"] {
             assert_eq!(percent_decode(bad), None, "{bad}");
         }
     }

@@ -149,6 +149,8 @@ impl Machine {
         }
         let mut machine = Self::in_state(State::Initiated, Config { one_request: false, ..config }, plan)?;
         machine.resumable = true;
+        // It was asked which parts it has.
+        machine.work.answered(Op::Initiate);
         machine.stored = resumed.stored.into_iter().map(|(part, etag)| (part.number, (part, etag))).collect();
         machine.send_parts();
         Ok(machine)
@@ -200,14 +202,18 @@ impl Machine {
             return Ok(());
         }
         match input {
-            Input::Failed { retry, throttled, jitter, .. } => {
+            Input::Failed { retry, throttled, unreachable, jitter, .. } => {
                 if matches!(op, Op::Put { .. }) {
                     self.flow.failed(throttled, self.work.puts() - 1);
+                }
+                if !unreachable {
+                    self.work.answered(op);
                 }
                 self.failed(now, op, retry, jitter);
             }
             fact => {
                 self.succeeded(fact)?;
+                self.work.answered(op);
                 self.work.finish(op);
                 if let Op::Put { upload_part, .. } = op {
                     self.flow.stored(now, self.plan.max_len(upload_part));

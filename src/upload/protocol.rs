@@ -97,6 +97,8 @@ pub enum Input {
         retry: Retry,
         /// Whether the store asks for fewer requests.
         throttled: bool,
+        /// Whether nobody answered where the store should be.
+        unreachable: bool,
         /// 64 random bits, to spread retries. The machine has no randomness of its own.
         jitter: u64,
     },

@@ -13,6 +13,9 @@ use crate::types::{Attempt, PartNumber};
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). Where the store says how long to wait,
 /// it comes on top of that, so that what was refused together does not come back together.
 ///
+/// A store that nobody has heard of yet is asked less often, [`FIRST_CONTACT`](Self::FIRST_CONTACT) times: where every connection is refused
+/// from the start, more likely the address is wrong than the store down for a minute.
+///
 /// Nothing is hedged: no request is sent a second time while the first may still be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -34,6 +37,9 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// How often, at most, a store is asked that is [unreachable](ErrorKind::Unreachable) and has not answered anything before.
+    pub const FIRST_CONTACT: u32 = 5;
+
     pub(super) fn check(&self) -> Result<()> {
         if self.attempts == 0 {
             return Err(Error::new(ErrorKind::InvalidInput, "every operation needs at least one attempt"));
@@ -73,6 +79,8 @@ pub(super) struct Work {
     due: BTreeSet<Op>,
     running: BTreeSet<Op>,
     waiting: BTreeSet<(Instant, Op)>,
+    /// Whether the store has answered anything yet.
+    answered: bool,
     /// Failures so far of operations other than `Put`, whose attempts count themselves.
     failures: BTreeMap<Op, u32>,
     /// The latest attempt at each upload part that was begun.
@@ -89,6 +97,7 @@ impl Work {
             due: BTreeSet::new(),
             running: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            answered: false,
             failures: BTreeMap::new(),
             attempts: BTreeMap::new(),
             before: BTreeMap::new(),
@@ -149,7 +158,12 @@ impl Work {
         }
     }
 
-    /// `op` was answered.
+    /// Somebody answered to `op`, with whatever it was.
+    pub(super) fn answered(&mut self, op: Op) {
+        self.answered |= asks_the_store(op);
+    }
+
+    /// `op` is over.
     pub(super) fn finish(&mut self, op: Op) {
         self.running.remove(&op);
         self.failures.remove(&op);
@@ -173,6 +187,9 @@ impl Work {
             }
             _ => self.failures.get(&op).map_or(1, |failures| failures.saturating_add(1)),
         };
+        if asks_the_store(op) && !self.answered && failures >= RetryPolicy::FIRST_CONTACT {
+            return false;
+        }
         let Some(at) = self.policy.next(now, failures, retry, jitter) else { return false };
         self.retries_left -= u32::from(budgeted);
         let again = match op {
@@ -203,6 +220,10 @@ impl Work {
         self.due.clear();
         self.waiting.clear();
     }
+}
+
+fn asks_the_store(op: Op) -> bool {
+    matches!(op, Op::Initiate | Op::Put { .. } | Op::PutObject | Op::Complete | Op::Abort)
 }
 
 #[cfg(test)]
@@ -247,6 +268,18 @@ mod tests {
             assert!(!work.clone().retry(now, second, Retry::Yes, 0), "there are two");
             work.finish(second);
         }
+    }
+
+    #[test]
+    fn a_store_that_never_answered_is_asked_less_often() {
+        let retries = |answered_before: Option<Op>| {
+            let (mut work, now) = (Work::new(RetryPolicy::default()), Instant::now());
+            answered_before.into_iter().for_each(|op| work.answered(op));
+            (0..20).take_while(|_| work.retry(now, Op::PutObject, Retry::Yes, 0)).count() + 1
+        };
+        assert_eq!(retries(None), 5);
+        assert_eq!(retries(Some(Op::Seal(PartNumber::MIN))), 5, "nobody was asked");
+        assert_eq!(retries(Some(Op::Initiate)), 12);
     }
 
     #[test]

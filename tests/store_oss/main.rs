@@ -331,7 +331,8 @@ async fn refusals_have_kinds_and_advice() {
     // Nobody there.
     let nobody = builder(&server).endpoint("http://127.0.0.1:1").build().unwrap();
     let error = nobody.head(&key("a")).await.unwrap_err();
-    assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Yes), "{error}");
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Unreachable, Retry::Yes), "{error}");
+    assert!(error.to_string().contains("cannot connect to 127.0.0.1:1"), "{error}");
     // Somebody who takes connections and never answers. A part has as much longer as its bytes may take.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());

@@ -32,6 +32,7 @@ mod s3_server;
 #[path = "../support/server.rs"]
 mod server;
 
+mod checksums;
 mod faults;
 mod sealed;
 
@@ -129,56 +130,6 @@ async fn moto_conforms() {
     let store = store(&server.url()).await;
     conformance::check(&store).await;
     conformance::check_latest_attempts(&store).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn checksums_of_our_own_are_taken_and_kept() {
-    let (weed, moto) = (seaweedfs(), moto());
-    // SeaweedFS knows no CRC-64/NVME of a whole object.
-    for (server, checksum) in [(&weed, S3Checksum::Crc32c), (&moto, S3Checksum::Crc32c), (&moto, S3Checksum::Crc64Nvme)]
-    {
-        let store = builder(&server.url()).checksum(checksum).build().await.unwrap();
-        let body = noise(300_000);
-        for (name, payload) in [("held", held(&body)), ("produced", produced(&body))] {
-            let properties = Properties::default();
-            store.put_object(&key(name), payload, &properties, PutCondition::None).await.unwrap();
-            assert!(read(&store, name).await == body, "{name} {checksum:?}");
-        }
-        let upload = begin(&store, "parts").await;
-        let one = put_part(&store, &upload, 1, held(&body)).await.unwrap();
-        let part = CompletedPart { number: number(1), etag: one };
-        store.complete(&upload, &[part], PutCondition::None).await.unwrap();
-        assert!(read(&store, "parts").await == body, "{checksum:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_checksum_of_something_else_is_an_error_and_without_one_nothing_is_hashed() {
-    let server = moto();
-    let stored = Fault::Answer(
-        "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nx-amz-checksum-crc32c: AAAAAA==\r\nContent-Length: 0\r\n\r\n".to_owned(),
-    );
-    let proxy = Proxy::before(server.port, first(2, |request| request.starts_with("PUT "), stored));
-    let checking = builder(&proxy.url()).checksum(S3Checksum::Crc32c).build().await.unwrap();
-    let upload = begin(&checking, "parts").await;
-    let error = put_part(&checking, &upload, 1, held(b"part")).await.unwrap_err();
-    assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, sealift::Retry::Yes), "{error:?}");
-    assert!(error.to_string().contains("checksum"), "{error}");
-    let put = checking.put_object(&key("k"), held(b"object"), &Properties::default(), PutCondition::None).await;
-    assert_eq!(kind(put), ErrorKind::Io);
-    put_part(&checking, &upload, 1, held(b"part")).await.unwrap();
-
-    let plain = store(&proxy.url()).await;
-    let upload = begin(&plain, "other parts").await;
-    let before = proxy.seen().len();
-    for payload in [held(b"part"), produced(b"part")] {
-        put_part(&plain, &upload, 1, payload).await.unwrap();
-    }
-    let hashes = proxy.header("x-amz-content-sha256").split_off(before);
-    assert!(hashes.iter().all(|hash| hash == "UNSIGNED-PAYLOAD"), "{hashes:?}");
-    for name in ["x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm", "x-amz-trailer", "expect"] {
-        assert!(proxy.header(name).split_off(before).iter().all(String::is_empty), "{name}");
-    }
 }
 
 async fn begin(store: &S3Store, name: &str) -> Upload {

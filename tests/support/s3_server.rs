@@ -13,6 +13,7 @@ pub(crate) const SECRET_KEY: &str = "not-a-secret";
 /// SeaweedFS: a real S3 server. It makes buckets when something is stored in them.
 pub(crate) fn seaweedfs() -> Server {
     let weed = installed("weed");
+    let mut sockets = Vec::new();
     let command = |port: u16, dir: &Path| {
         let identity = format!(
             r#"{{"identities":[{{"name":"tests","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin"]}}]}}"#
@@ -20,8 +21,9 @@ pub(crate) fn seaweedfs() -> Server {
         fs::write(dir.join("s3.json"), identity).expect("its configuration");
         fs::create_dir(dir.join("data")).expect("its directory");
         let mut command = Command::new(&weed);
-        // In the directory, not in /tmp, where it would stay.
-        command.args(["mini", "-dir=data", "-filer.localSocket=filer.sock", "-s3.config=s3.json"]);
+        // In the directory, not in /tmp, where they would stay.
+        command.args(["mini", "-dir=data", "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]);
+        command.arg("-s3.config=s3.json");
         command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
         command.args(["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.arg(format!("-s3.port={port}"));
@@ -29,11 +31,15 @@ pub(crate) fn seaweedfs() -> Server {
             if name != "s3" {
                 command.arg(format!("-{name}.port={}", free_port()));
             }
-            command.arg(format!("-{name}.port.grpc={}", free_port()));
+            let port = free_port();
+            command.arg(format!("-{name}.port.grpc={port}"));
+            // No flag says where these are.
+            sockets.push(format!("/tmp/seaweedfs-{name}-grpc-{port}.sock").into());
         }
         command
     };
-    Server::start("SeaweedFS", command, |port| http_status(port, "GET", "/").is_some_and(|status| status < 500))
+    let is_ready = |port| http_status(port, "GET", "/").is_some_and(|status| status < 500);
+    Server::start("SeaweedFS", command, is_ready).leaving(sockets)
 }
 
 /// moto: many services of AWS in one, in memory, with what `moto.py` mends. It demands no credentials.

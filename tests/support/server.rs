@@ -21,6 +21,8 @@ pub(crate) struct Server {
     /// The port it was started for.
     pub(crate) port: u16,
     dir: TempDir,
+    /// What it leaves elsewhere.
+    elsewhere: Vec<PathBuf>,
 }
 
 impl Server {
@@ -44,12 +46,18 @@ impl Server {
             command.current_dir(dir.path()).env("HOME", dir.path()).env("TMPDIR", dir.path());
             command.stdin(Stdio::null()).stdout(out).stderr(log);
             let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started, {error}; {INSTALL}"));
-            let mut server = Self { child, port, dir };
+            let mut server = Self { child, port, dir, elsewhere: Vec::new() };
             if server.wait_until_ready(name, &is_ready) {
                 return server;
             }
         }
         panic!("{name} ended before it was ready, three times");
+    }
+
+    /// The same, which puts these files where it can be told nothing else; they are removed with it.
+    pub(crate) fn leaving(mut self, files: Vec<PathBuf>) -> Self {
+        self.elsewhere = files;
+        self
     }
 
     /// Its address as a URL.
@@ -94,6 +102,7 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.elsewhere.iter().for_each(|file| drop(fs::remove_file(file)));
     }
 }
 

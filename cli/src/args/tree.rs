@@ -16,7 +16,9 @@ pub(crate) struct PutTree {
     pub(crate) recursive: bool,
     /// Leave alone what is at URL already: to go on where a run was interrupted
     ///
-    /// Objects are there as a whole or not at all. Their content is not compared. The interrupted upload of a large file is taken up again.
+    /// Objects are there as a whole or not at all. Their content is not compared. The interrupted upload of a large file is taken up again, as it was
+    /// begun: for the keys, and with the metadata, tags and part size, of the run that began it. To have it otherwise, remove it first:
+    /// `sealift uploads abort ID`.
     #[arg(long, help_heading = "Directories", requires = "recursive")]
     pub(crate) skip_existing: bool,
     /// Store what symbolic links lead to, as if it were there

@@ -53,6 +53,10 @@ struct Run {
 pub(crate) async fn put_tree(args: Put, verbose: u8) -> Result {
     let dir = args.source.clone();
     if !dir.is_dir() {
+        if let Err(error) = std::fs::metadata(&dir) {
+            let failure = Failure::from(Error::io(format!("cannot open {}", dir.display()), error));
+            return Err(source::hint_if_missing(failure, &dir));
+        }
         let message = format!("{} is not a directory: leave out --recursive", dir.display());
         return Err(Failure::new(ErrorKind::InvalidInput, message));
     }
@@ -153,7 +157,8 @@ impl Run {
         self.engine.upload(object.store, object.key, source, &self.recipients, options).await
     }
 
-    /// Goes on with an interrupted upload of this very file. `None` if that cannot be done: it is then given up.
+    /// Goes on with an interrupted upload of this very file, for the keys and with the metadata that it was begun with. `None` if that
+    /// cannot be done: it is then given up. One of another file is left alone: `None` too.
     async fn resume(
         &self,
         file: &FoundFile,

@@ -109,14 +109,14 @@ mod s3 {
         sandbox.write("home/config.toml", ours.as_bytes());
         assert!(cat(&[], unchanged, "").expect(0).bytes() == plain);
         // Of another bucket it says something else.
-        Run::of(&mut world.bare(&["ls", "s3://other"])).expect_error(7, "connection");
+        Run::of(&mut world.bare(&["ls", "s3://other"])).expect_error(7, "cannot connect to");
 
         // The environment before that, and flags before the environment.
         let in_env: fn(&mut std::process::Command, &str) = |command, url| {
             command.env("AWS_ENDPOINT_URL", url);
         };
         let mut ls = world.bare(&["ls", "s3://bucket"]);
-        Run::of(ls.env("AWS_ENDPOINT_URL", nowhere)).expect_error(7, "connection");
+        Run::of(ls.env("AWS_ENDPOINT_URL", nowhere)).expect_error(7, "cannot connect to");
         assert!(cat(&["--endpoint", &url], in_env, nowhere).expect(0).bytes() == plain);
     }
 

@@ -232,7 +232,10 @@ fn encryption_context_can_be_demanded() {
 fn what_is_not_there_is_3() {
     let sandbox = Sandbox::new();
     sandbox.write("src", b"x");
-    sandbox.run(&["put", "none", "obj"]).expect_error(3, "none");
+    let run = sandbox.run(&["put", "none", "obj"]).expect_error(3, "none");
+    assert!(run.stderr().contains("hint: it was looked for in /"), "{}", run.stderr());
+    sandbox.run(&["put", "-r", "none", "dir"]).expect_error(3, "hint: it was looked for in /");
+    sandbox.run(&["put", "discard:", "src"]).expect_error(3, "sealift put FILE URL");
     assert!(!sandbox.exists("home"), "no key store is made for a source that is not there");
     sandbox.run(&["put", "src", "obj"]).expect(0);
     for command in ["cat", "stat", "verify", "rm", "data-key"] {

@@ -81,7 +81,10 @@ fn another_key_store_does_not_open() {
 fn s26_a_key_that_is_not_there_is_refused_before_anything_is_sent() {
     let sandbox = Sandbox::new();
     sandbox.random_file("src", 1000);
-    sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "key store");
+    let run = sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "no key alias/none");
+    for hint in ["sealift kms create-key", "sealift kms create-alias", "without --kms-key"] {
+        assert!(run.stderr().contains(hint), "{hint} is not in\n{}", run.stderr());
+    }
     assert!(!sandbox.exists("home/kms"), "a key store is not made for a key that it would not have");
     sandbox.run(&["put", "src", "other"]).expect(0);
     let run = sandbox.run(&["put", "src", "store/obj", "--kms-key", "alias/none"]).expect_error(5, "alias/none");

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::proxy::{Fault, Proxy};
 use crate::s3_server::{ACCESS_KEY, SECRET_KEY, seaweedfs};
 use crate::server::Server;
 use crate::support::{Run, Sandbox, signal, wait};
@@ -101,14 +102,19 @@ fn directories_go_there_and_come_back() {
 }
 
 #[test]
-fn many_small_files_are_one_request_each() {
+fn many_small_files_are_one_request_each_to_put_and_two_to_get() {
     let world = World::new();
+    let proxy = Proxy::before(world.server.port, |_| Fault::None);
+    world.reach_by(&proxy.url());
     std::fs::create_dir(world.sandbox.path("src")).unwrap();
     for n in 0..300 {
         world.sandbox.random_file(&format!("src/{n}"), 4096 + n);
     }
     world.run(&["put", "-r", "src", "s3://bucket/many"]).expect(0);
+    assert_eq!((proxy.count("PUT "), proxy.seen().len()), (300, 300), "{:?}", proxy.seen());
     world.run(&["get", "-r", "s3://bucket/many", "out"]).expect(0);
+    // The end, with the trailer, and what is before it.
+    assert_eq!((proxy.count("list-type"), proxy.seen().len()), (1, 300 + 1 + 2 * 300), "{:?}", proxy.seen());
     for n in 0..300 {
         assert!(world.sandbox.read(&format!("out/{n}")) == world.sandbox.read(&format!("src/{n}")), "{n}");
     }
@@ -144,9 +150,22 @@ fn what_cannot_be_is_said_clearly() {
     world.run(&["put", "src", "s3://bucket/o", "--metadata", "who=Jürgen"]).expect_error(2, "ASCII");
     world.run(&["put", "src", "dir/o", "--storage-class", "STANDARD_IA"]).expect_error(2, "storage classes");
     world.run(&["put", "src", "dir/o", "--tag", "a=b"]).expect_error(2, "tags");
-    world
-        .run(&["ls", "s3://bucket", "--endpoint", "http://127.0.0.1:1"])
-        .expect_error(7, "connection to the store failed");
+    let nowhere = ["--endpoint", "http://127.0.0.1:1"];
+    let cannot = "cannot connect to http://127.0.0.1:1";
+    world.run(&[&["ls", "s3://bucket"], &nowhere[..]].concat()).expect_error(7, cannot);
+    // What is tried again says so, once.
+    std::fs::create_dir(world.sandbox.path("dir")).unwrap();
+    world.sandbox.write("dir/a", b"x");
+    world.sandbox.write("dir/b", b"x");
+    for command in
+        [&["put", "src", "s3://bucket/o"][..], &["put", "-r", "dir", "s3://bucket/"], &["cat", "s3://bucket/o"]]
+    {
+        let run = world.run(&[command, &nowhere[..]].concat()).expect(7);
+        let stderr = run.stderr();
+        let told: Vec<_> = stderr.lines().filter(|line| line.contains("it is tried again")).collect();
+        assert!(told.len() == 1 && told[0].contains(cannot), "{command:?}:\n{stderr}");
+        assert!(stderr.lines().filter(|line| line.contains(cannot)).count() > 1, "the error says it too:\n{stderr}");
+    }
 
     let mut wrong = world.command(&["ls", "s3://bucket"]);
     wrong.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", "another").env_remove("AWS_PROFILE");

@@ -24,7 +24,7 @@ impl Server {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
-        let Some(address) = line.strip_prefix("listening on http://") else {
+        let Some((_, address)) = line.strip_prefix("listening on ").and_then(|url| url.split_once("://")) else {
             let run = Run::of_child(child);
             panic!("{line:?}: {}", run.stderr());
         };
@@ -35,8 +35,12 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> String {
+        self.ask("GET", path)
+    }
+
+    fn ask(&self, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -81,6 +85,41 @@ fn it_listens_answers_and_stops() {
     let keys = sandbox.run(&["kms", "list-keys", "--json"]).expect(0).json();
     assert_eq!(keys.as_array().map(Vec::len), Some(1), "the key store is the one of `sealift kms`");
     assert_eq!(server.stop(), (Some(0), String::new()));
+}
+
+/// Buckets of either kind, by the program's own clients.
+#[test]
+fn a_store_is_reached_over_tls_and_only_if_its_certificate_is_trusted() {
+    let sandbox = Sandbox::new();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]);
+    // Its own root, and yet not an authority, as which rustls would refuse it.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    let made = openssl.args(["-keyout", "key", "-out", "crt"]).current_dir(sandbox.path(".")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    sandbox.write("config.toml", b"[anonymous]\nopen = ['admin', 'read', 'write']\n");
+    let store = ["--store", "sealed", "--config", "config.toml"];
+    let server = Server::start(&sandbox, &store);
+    assert!(server.ask("PUT", "/open").starts_with("HTTP/1.1 200"));
+    server.stop();
+
+    let server = Server::start(&sandbox, &[&store[..], &["--tls-certificate", "crt", "--tls-key", "key"]].concat());
+    let (plain, endpoint) = (sandbox.random_file("src", 11_000_000), format!("https://{}", server.address));
+    let client = |args: &[&str], trusts: bool| {
+        let mut command = sandbox.command([args, &["--endpoint", &endpoint, "--region", "local"]].concat());
+        for service in ["AWS", "OSS"] {
+            command.env(format!("{service}_ACCESS_KEY_ID"), "me");
+        }
+        command.env("AWS_SECRET_ACCESS_KEY", "s3cr3t").env("OSS_ACCESS_KEY_SECRET", "s3cr3t");
+        command.env("SSL_CERT_FILE", sandbox.path(if trusts { "crt" } else { "empty" }));
+        Run::of(&mut command)
+    };
+    sandbox.write("empty", b"");
+    for url in ["s3://open/o", "oss://open/p"] {
+        client(&["put", "src", url, "--part-size", "5M"], true).expect(0);
+        assert!(client(&["cat", url], true).expect(0).bytes() == plain, "{url}");
+        client(&["ls", url], false).expect(7);
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A request as OSS reads it: bucket, key, parameters and headers, from bytes that may be anything.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, request::Parts};
+use percent_encoding::percent_decode_str;
 use sealift::ByteRange;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -135,18 +137,12 @@ fn parse_query(query: &str) -> Option<Vec<(String, String)>> {
 
 /// The text that was percent-encoded, if it is UTF-8 and every `%` stands before two hexadecimal digits.
 pub(super) fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
+    // The crate leaves a `%` of its own as it is.
+    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_pair) {
+        return None;
     }
-    String::from_utf8(out).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// `text` with all but RFC 3986's unreserved characters as `%XX`; with `keep_slash`, `/` stays too.
@@ -167,7 +163,7 @@ pub(super) fn http_date(text: &str) -> Option<SystemTime> {
     OffsetDateTime::parse(text.trim(), &Rfc2822).ok().map(SystemTime::from)
 }
 
-pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Failure {
     Failure::new(FailureKind::InvalidArgument, message)
 }
 
@@ -197,6 +193,10 @@ pub(super) mod tests {
         assert_eq!(name("/a/b", "b.oss.example.com:8333"), is("b", "a/b"));
         assert_eq!(name("/b//a", "x"), is("b", "/a"));
         assert!(request("GET", "/b/%ff", &[]).is_err());
+        for bad in ["%zz", "%", "%2", "a%é1", "%+1", "%ff"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
+        assert_eq!(decode("%41%2fb+%C3%BC%25").as_deref(), Some("A/b+ü%"));
         assert!(request("GET", "/b/a?x=%zz", &[]).is_err());
     }
 

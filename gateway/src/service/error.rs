@@ -216,7 +216,9 @@ impl From<Error> for Failure {
             ) => (Kind::Damaged, "What is stored was altered or damaged.".into()),
             (ErrorKind::Throttled, _) => (Kind::SlowDown, "Please reduce your request rate.".into()),
             (ErrorKind::NoSpace, _) => (Kind::NoSpace, "The store has no room left.".into()),
-            (ErrorKind::Io | ErrorKind::Timeout, _) => (Kind::Unavailable, "The store cannot be used now.".into()),
+            (ErrorKind::Io | ErrorKind::Unreachable | ErrorKind::Timeout, _) => {
+                (Kind::Unavailable, "The store cannot be used now.".into())
+            }
             _ => (Kind::Internal, "The gateway failed.".into()),
         };
         Self::new(kind, message).with_cause(error)

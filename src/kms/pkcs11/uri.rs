@@ -129,7 +129,7 @@ fn pin_file(source: &str) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// RFC 3986's percent-decoding.
+/// RFC 3986's percent-decoding, into memory that is wiped: it may be a PIN.
 fn decode(name: &str, encoded: &str) -> Result<Zeroizing<Vec<u8>>> {
     let mut decoded = Zeroizing::new(Vec::with_capacity(encoded.len()));
     let mut rest = encoded.as_bytes();

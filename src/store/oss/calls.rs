@@ -13,6 +13,7 @@ use super::errors::{ErrorCode, checksum_differs};
 use super::incoming::{content_range, incoming};
 use super::properties::{ascii, info, object_headers};
 use super::{OssStore, xml};
+use crate::crypto::Crc64;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::store::{
     CompletedPart, GetObject, ListedObject, ListedUpload, ObjectInfo, Payload, Properties, PutCondition, PutPart,
@@ -107,7 +108,7 @@ impl OssStore {
         parts: &[CompletedPart],
         headers: HeaderMap,
     ) -> Result<Answer<ETag>> {
-        let expected = self.checksums.of_all(&upload.id, parts);
+        let expected = self.checksums.of_all(&upload.id, parts, Crc64::combine);
         let mut call = Call::object(Method::POST, &upload.key, "completing the upload of");
         call.query = vec![("uploadId", &upload.id.0)];
         call.headers = headers;

@@ -259,7 +259,12 @@ pub(super) fn transport(doing: &str, error: reqwest::Error) -> Error {
     let (kind, what) = if error.is_timeout() {
         (ErrorKind::Timeout, "OSS did not answer in time")
     } else if error.is_connect() {
-        (ErrorKind::Io, "OSS cannot be reached; check --endpoint and the network")
+        let url = error.url();
+        let host = url.and_then(reqwest::Url::host_str).unwrap_or("OSS");
+        let port = url.and_then(reqwest::Url::port).map_or_else(String::new, |port| format!(":{port}"));
+        let message = format!("{doing}: cannot connect to {host}{port}; check --endpoint and the network");
+        let error = error.without_url();
+        return Error::new(ErrorKind::Unreachable, message).with_retry(Retry::Yes).with_source(error);
     } else if error.is_builder() {
         let message = format!("{doing}: that request cannot be sent");
         return Error::new(ErrorKind::InvalidInput, message).with_source(error.without_url());

@@ -6,7 +6,6 @@
 mod body;
 mod builder;
 mod calls;
-mod checksums;
 mod client;
 mod copy;
 mod credentials;
@@ -26,6 +25,7 @@ use std::collections::BTreeMap;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{BoxStream, StreamExt as _};
 
+use super::checksums::Checksums;
 use super::{
     CompletedPart, GetObject, Limits, ListedObject, ListedUpload, MultipartStore, ObjectInfo, Payload, Properties,
     PutCondition, PutPart, StoredPart, Upload,
@@ -79,7 +79,7 @@ pub struct OssStore {
     url: String,
     sse: Option<Sse>,
     copy_limit: u64,
-    checksums: checksums::Checksums,
+    checksums: Checksums,
 }
 
 impl OssStore {

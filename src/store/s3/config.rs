@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::default_provider::region::DefaultRegionChain;
@@ -140,8 +141,9 @@ impl S3Builder {
         self
     }
 
-    /// Sends this checksum with every part and object, demands that the store compares it, and compares what it answers; `None` sends
-    /// none. Default: [`S3Checksum::Crc64Nvme`] to AWS, and none to an endpoint that was given, because not every store knows one.
+    /// Sends this checksum with every part and object, also with one that is made of parts, demands that the store compares it, and
+    /// compares what it answers; `None` sends none. Default: [`S3Checksum::Crc64Nvme`] to AWS, and none to an endpoint that was given,
+    /// because not every store knows one.
     pub fn checksum(mut self, checksum: impl Into<Option<S3Checksum>>) -> Self {
         self.checksum = Some(checksum.into());
         self
@@ -224,11 +226,14 @@ impl S3Builder {
         let watch = Watch::default();
         config.push_interceptor(SharedInterceptor::new(watch.clone()));
         let url = Url { endpoint: endpoint.as_deref(), region: &region, builder: &self }.to_string();
+        let place = endpoint.as_deref().map_or_else(|| format!("Amazon S3 in {region}").into(), Arc::from);
         Ok(S3Store {
+            place,
             client: aws_sdk_s3::Client::from_conf(config.build()),
             bucket: self.bucket,
             url,
             checksum: self.checksum.unwrap_or_else(|| endpoint.is_none().then_some(S3Checksum::Crc64Nvme)),
+            checksums: Arc::default(),
             patience: self.patience,
             copy_in_one: self.copy_in_one,
             credentials: sdk.credentials_provider(),
@@ -383,6 +388,22 @@ mod tests {
         }
         let url = local("b").build().await.unwrap().url();
         assert_eq!(url, "s3://b?endpoint=http%3A%2F%2F127.0.0.1%3A9&region=here");
+    }
+
+    #[tokio::test]
+    async fn requests_name_the_bucket_where_they_are_told_to() {
+        use aws_sdk_s3::presigning::PresigningConfig;
+        let signed = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        for (addressing, expected) in [
+            (Addressing::Auto, "https://s3.example.com/photos/k?"),
+            (Addressing::Path, "https://s3.example.com/photos/k?"),
+            (Addressing::VirtualHost, "https://photos.s3.example.com/k?"),
+        ] {
+            let builder = local("photos").endpoint("https://s3.example.com").addressing(addressing);
+            let client = builder.build().await.unwrap().client;
+            let request = client.get_object().bucket("photos").key("k").presigned(signed.clone()).await.unwrap();
+            assert!(request.uri().starts_with(expected), "{addressing:?}: {}", request.uri());
+        }
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ struct Source {
 
 impl Source {
     async fn find(store: &S3Store, key: &ObjectKey) -> Result<Self> {
-        let request = Request::new(format!("look at {}", store.name(key)));
+        let request = store.request(format!("look at {}", store.name(key)));
         let head = || store.client.head_object().bucket(&store.bucket).key(key.as_str()).send();
         let head = store.send(&request, store.patience.request, head).await?;
         if head.sse_customer_algorithm().is_some() {
@@ -105,7 +105,7 @@ impl Copy<'_> {
             Some(_) => format!("change the metadata of {to}"),
             None => format!("copy {from} to {to}"),
         };
-        Request::new(doing).if_absent(self.is_new())
+        self.store.request(doing).if_absent(self.is_new())
     }
 
     fn copy_source(&self) -> String {
@@ -206,7 +206,7 @@ impl Copy<'_> {
         if self.source.head.tag_count().unwrap_or_default() == 0 {
             return Ok(None);
         }
-        let request = Request::new(format!("read the tags of {}", self.store.name(&self.source.key)));
+        let request = self.store.request(format!("read the tags of {}", self.store.name(&self.source.key)));
         let key = self.source.key.as_str();
         let get = || self.store.client.get_object_tagging().bucket(&self.store.bucket).key(key).send();
         let tags = self.store.send(&request, self.store.patience.request, get).await?;

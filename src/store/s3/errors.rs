@@ -4,6 +4,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -24,13 +26,28 @@ const SKEW: Duration = Duration::from_secs(4 * 60);
 pub(super) struct Request {
     /// As in "cannot …".
     pub(super) doing: String,
+    /// Where it goes, for people.
+    pub(super) place: Arc<str>,
     /// What a failed precondition means.
     pub(super) precondition: ErrorKind,
+    /// Whether it is about parts that are stored, so that their bytes are not sent again with it.
+    pub(super) of_stored_parts: bool,
 }
 
 impl Request {
     pub(super) fn new(doing: impl Into<String>) -> Self {
-        Self { doing: doing.into(), precondition: ErrorKind::Changed }
+        Self {
+            doing: doing.into(),
+            place: Arc::from("the store"),
+            precondition: ErrorKind::Changed,
+            of_stored_parts: false,
+        }
+    }
+
+    /// The same to a store that is there.
+    pub(super) fn to(mut self, place: &Arc<str>) -> Self {
+        self.place = Arc::clone(place);
+        self
     }
 
     /// The same, under the condition that there is no object.
@@ -38,6 +55,12 @@ impl Request {
         if is_condition {
             self.precondition = ErrorKind::AlreadyExists;
         }
+        self
+    }
+
+    /// The same about parts that are stored.
+    pub(super) fn of_stored_parts(mut self) -> Self {
+        self.of_stored_parts = true;
         self
     }
 
@@ -80,6 +103,10 @@ impl Request {
                        `aws sso login`";
             return self.error(kind, why).with_retry(retry).with_source(cause);
         }
+        if is_nobody_there(&error) {
+            let why = format_args!("cannot connect to {}; check the endpoint and the network", self.place);
+            return self.error(ErrorKind::Unreachable, why).with_retry(Retry::Yes).with_source(cause);
+        }
         let (kind, why, retry) = match &error {
             SdkError::ConstructionFailure(_) => (ErrorKind::InvalidInput, "the request cannot be made", Retry::No),
             SdkError::TimeoutError(_) => (ErrorKind::Timeout, "the store does not answer in time", Retry::Yes),
@@ -96,6 +123,9 @@ impl Request {
 
     fn answered(&self, answer: &Answer) -> Error {
         let (kind, why, retry) = answer.meaning(self.precondition);
+        // What is wrong with stored parts stays wrong.
+        let is_final = self.of_stored_parts && answer.code.as_deref() == Some("BadDigest");
+        let retry = if is_final { Retry::No } else { retry };
         self.error(kind, why).with_retry(retry).with_source(Cause(answer.to_string()))
     }
 }
@@ -305,22 +335,25 @@ impl StdError for Cause {}
 
 /// The deepest cause, which is the one that says something.
 pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    deepest.to_string()
+    chain(error).last().unwrap_or(error).to_string()
+}
+
+/// Whether no connection was made: refused, or there is no such host, for which the HTTP client has only words.
+fn is_nobody_there(error: &(dyn StdError + 'static)) -> bool {
+    use io::ErrorKind as K;
+    let is_refusal =
+        |kind| matches!(kind, K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown);
+    find::<io::Error>(error).is_some_and(|error| is_refusal(error.kind()))
+        || chain(error).any(|error| error.to_string() == "dns error")
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// An error and its causes.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.

@@ -1,6 +1,7 @@
 //! Amazon S3, and what speaks its protocol.
 
 mod body;
+mod checksum;
 mod config;
 mod copy;
 mod encoding;
@@ -12,6 +13,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -21,6 +23,7 @@ use futures::stream::BoxStream;
 
 use self::config::Patience;
 use self::errors::Request;
+use super::checksums::Checksums;
 use super::{
     CompletedPart, GetObject, Limits, ListedObject, ListedUpload, MultipartStore, ObjectInfo, Payload, Properties,
     PutCondition, PutPart, StoredPart, Upload,
@@ -44,6 +47,9 @@ const MIN_PART: u64 = 5 << 20;
 /// - No request is repeated here, except once where it was refused because this machine's clock is off: the SDK learns the store's time
 ///   from every answer. Errors carry [`Error::retry`]; who has to retry, as the engine does, decides by that.
 /// - A request ends after a time that grows with its length: [`S3Builder::request_timeout`], [`S3Builder::min_upload_rate`].
+/// - With [a checksum](S3Builder::checksum), that of every part and object is compared, and that of an object made of parts too: it is
+///   sent with Complete, so that S3 publishes nothing else, and compared with the one answered. After a resume, the listing tells those
+///   of the parts that were there; if it does not, the whole is not compared.
 /// - A refusal in the body of a success, which S3 may give to Complete and to copies, is an error, and so is an answer without ETag.
 ///
 /// # What stores do differently
@@ -74,7 +80,10 @@ pub struct S3Store {
     client: aws_sdk_s3::Client,
     bucket: String,
     url: String,
+    /// Endpoint or region, for people.
+    place: Arc<str>,
     checksum: Option<S3Checksum>,
+    checksums: Arc<Checksums>,
     patience: Patience,
     /// Up to this length, an object is copied in one request.
     copy_in_one: u64,
@@ -110,6 +119,10 @@ impl S3Store {
                 Err(_) => return Err(request.timed_out(allowed)),
             }
         }
+    }
+
+    fn request(&self, doing: String) -> Request {
+        Request::new(doing).to(&self.place)
     }
 
     /// What a user would write for an object.

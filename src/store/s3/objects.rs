@@ -6,11 +6,11 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::body::{incoming, outgoing, sent};
+use super::checksum::{Stored, Sum};
 use super::encoding::{etag, quoted};
 use super::errors::Request;
 use super::properties::{Headers, modified, of_get, of_head};
-use super::uploads::{Sums, sums};
-use super::{MAX_PART, S3Store, listed_key};
+use super::{MAX_PART, S3Checksum, S3Store, listed_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{GetObject, ListedObject, ObjectInfo, Payload, Properties, PutCondition};
 use crate::types::{ByteRange, ETag, ObjectKey};
@@ -29,9 +29,8 @@ pub(super) async fn put(
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     let is_new = condition == PutCondition::IfNotExists;
-    let request = Request::new(format!("store {}", store.name(key))).if_absent(is_new);
-    let sums = sums(store.checksum, &payload);
-    let Sums { crc64_nvme, crc32c, by_sdk } = sums.clone();
+    let request = store.request(format!("store {}", store.name(key))).if_absent(is_new);
+    let (sum, payload) = Sum::of(store.checksum, payload);
     let (body, failure) = outgoing(payload);
     let put = store
         .client
@@ -44,19 +43,20 @@ pub(super) async fn put(
         .set_storage_class(headers.storage_class)
         .set_tagging(headers.tagging)
         .set_if_none_match(is_new.then(|| "*".to_owned()))
-        .set_checksum_crc64_nvme(crc64_nvme)
-        .set_checksum_crc32_c(crc32c)
-        .set_checksum_algorithm(by_sdk.clone())
+        .set_checksum_crc64_nvme(sum.header(S3Checksum::Crc64Nvme))
+        .set_checksum_crc32_c(sum.header(S3Checksum::Crc32c))
+        .set_checksum_algorithm(sum.by_sdk())
         .body(body);
     let allowed = store.patience.sending(len);
     let sending = async {
-        match by_sdk {
+        match sum.by_sdk() {
             Some(_) => put.send().await,
             None => put.customize().disable_payload_signing().send().await,
         }
     };
     let answer = sent(&request, allowed, &failure, sending).await?;
-    sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
+    let stored = Stored { crc64_nvme: answer.checksum_crc64_nvme(), crc32c: answer.checksum_crc32_c() };
+    sum.compare(&request, stored)?;
     Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn get(
     range: Option<ByteRange>,
     if_match: Option<&ETag>,
 ) -> Result<GetObject> {
-    let request = Request::new(format!("read {}", store.name(key)));
+    let request = store.request(format!("read {}", store.name(key)));
     if let Some(ByteRange::Suffix(0)) = range {
         // No object has such a range, but HTTP has no way to ask for it.
         head(store, key).await?;
@@ -151,7 +151,7 @@ fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
 }
 
 pub(super) async fn head(store: &S3Store, key: &ObjectKey) -> Result<ObjectInfo> {
-    let request = Request::new(format!("look at {}", store.name(key)));
+    let request = store.request(format!("look at {}", store.name(key)));
     let head = || store.client.head_object().bucket(&store.bucket).key(key.as_str()).send();
     let head = store.send(&request, store.patience.request, head).await?;
     of_head(&request, &head)
@@ -171,7 +171,7 @@ pub(super) async fn check_absent(store: &S3Store, key: &ObjectKey) -> Result<()>
 
 pub(super) async fn delete(store: &S3Store, key: &ObjectKey) -> Result<()> {
     head(store, key).await?;
-    let request = Request::new(format!("delete {}", store.name(key)));
+    let request = store.request(format!("delete {}", store.name(key)));
     let delete = || store.client.delete_object().bucket(&store.bucket).key(key.as_str()).send();
     store.send(&request, store.patience.request, delete).await.map(drop)
 }
@@ -189,7 +189,7 @@ pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Res
             Next::Token(token) => Some(token),
             Next::End => return Ok(None),
         };
-        let request = Request::new(format!("list s3://{}/{prefix}", store.bucket));
+        let request = store.request(format!("list s3://{}/{prefix}", store.bucket));
         let list = || {
             let list = store.client.list_objects_v2().bucket(&store.bucket).prefix(prefix);
             list.set_continuation_token(token.clone()).send()

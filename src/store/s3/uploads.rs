@@ -2,19 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use crc_fast::{CrcAlgorithm, Digest};
+use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart as SdkPart};
 
 use super::body::{outgoing, sent};
+use super::checksum::{Stored, Sum};
 use super::encoding::{etag, quoted};
-use super::errors::Request;
 use super::objects::{check_absent, content_length};
 use super::properties::{Headers, modified};
 use super::{MAX_PART, MIN_PART, S3Checksum, S3Store, listed_key};
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::store::{CompletedPart, ListedUpload, Payload, Properties, PutCondition, PutPart, StoredPart, Upload};
+use crate::store::{CompletedPart, ListedUpload, Properties, PutCondition, PutPart, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 
 /// How often an abort is repeated while parts go on arriving, before it is left to whoever retries.
@@ -22,7 +19,7 @@ const ABORTS: u32 = 4;
 
 pub(super) async fn initiate(store: &S3Store, key: &ObjectKey, properties: &Properties) -> Result<UploadId> {
     let headers = Headers::new(properties)?;
-    let request = Request::new(format!("begin the upload of {}", store.name(key)));
+    let request = store.request(format!("begin the upload of {}", store.name(key)));
     let algorithm = store.checksum.map(S3Checksum::algorithm);
     let create = || {
         let create = store.client.create_multipart_upload().bucket(&store.bucket).key(key.as_str());
@@ -31,7 +28,7 @@ pub(super) async fn initiate(store: &S3Store, key: &ObjectKey, properties: &Prop
             .set_metadata(Some(headers.metadata.clone()))
             .set_storage_class(headers.storage_class.clone())
             .set_tagging(headers.tagging.clone())
-            // Of the whole object, so that Complete need not list the parts' again.
+            // Of the whole object, so that Complete can compare it, and need not list the parts' again.
             .set_checksum_type(algorithm.as_ref().map(|_| ChecksumType::FullObject))
             .set_checksum_algorithm(algorithm.clone())
             .send()
@@ -49,9 +46,8 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         let message = format!("{len} bytes; a part has at most {MAX_PART}");
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
-    let request = Request::new(format!("store a part of {}", store.name(&upload.key)));
-    let sums = sums(store.checksum, &payload);
-    let Sums { crc64_nvme, crc32c, by_sdk } = sums.clone();
+    let request = store.request(format!("store a part of {}", store.name(&upload.key)));
+    let (sum, payload) = Sum::of(store.checksum, payload);
     let (body, failure) = outgoing(payload);
     let put = store
         .client
@@ -61,71 +57,25 @@ pub(super) async fn put_part(store: &S3Store, upload: &Upload, part: PutPart) ->
         .upload_id(&upload.id.0)
         .part_number(sdk_number(number))
         .content_length(content_length(len)?)
-        .set_checksum_crc64_nvme(crc64_nvme)
-        .set_checksum_crc32_c(crc32c)
-        .set_checksum_algorithm(by_sdk.clone())
+        .set_checksum_crc64_nvme(sum.header(S3Checksum::Crc64Nvme))
+        .set_checksum_crc32_c(sum.header(S3Checksum::Crc32c))
+        .set_checksum_algorithm(sum.by_sdk())
         .body(body);
     let allowed = store.patience.sending(len);
     let sending = async {
-        match by_sdk {
+        match sum.by_sdk() {
             Some(_) => put.send().await,
             None => put.customize().disable_payload_signing().send().await,
         }
     };
     let answer = sent(&request, allowed, &failure, sending).await?;
-    sums.compare(&request, answer.checksum_crc64_nvme(), answer.checksum_crc32_c())?;
-    Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
-}
-
-/// Checksums of a payload, in the fields of a request.
-#[derive(Clone, Default)]
-pub(super) struct Sums {
-    pub(super) crc64_nvme: Option<String>,
-    pub(super) crc32c: Option<String>,
-    /// For the SDK to compute while it sends, and to put behind the body.
-    pub(super) by_sdk: Option<ChecksumAlgorithm>,
-}
-
-impl Sums {
-    /// Refuses an answer of a store that has another checksum of what it took. One that says none compared it, or knows none.
-    pub(super) fn compare(&self, request: &Request, crc64_nvme: Option<&str>, crc32c: Option<&str>) -> Result<()> {
-        for (sent, stored) in [(&self.crc64_nvme, crc64_nvme), (&self.crc32c, crc32c)] {
-            if let (Some(sent), Some(stored)) = (sent, stored)
-                && sent != stored
-            {
-                let why = format!("the checksum of what was sent is {sent}, but the store has something with {stored}");
-                return Err(request.contradicted(why).with_retry(Retry::Yes));
-            }
-        }
-        Ok(())
+    let stored = Stored { crc64_nvme: answer.checksum_crc64_nvme(), crc32c: answer.checksum_crc32_c() };
+    let crc = sum.compare(&request, stored)?;
+    let etag = etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?);
+    if let Some(crc) = crc {
+        store.checksums.remember(&upload.id, &StoredPart { number, etag: etag.clone(), len }, crc);
     }
-}
-
-pub(super) fn sums(wanted: Option<S3Checksum>, payload: &Payload) -> Sums {
-    let Some(wanted) = wanted else { return Sums::default() };
-    let Some(segments) = payload.as_held() else {
-        return Sums { by_sdk: Some(wanted.algorithm()), ..Sums::default() };
-    };
-    let mut digest = Digest::new(match wanted {
-        S3Checksum::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
-        S3Checksum::Crc32c => CrcAlgorithm::Crc32Iscsi,
-    });
-    segments.iter().for_each(|segment| digest.update(segment));
-    let sum = digest.finalize();
-    match wanted {
-        S3Checksum::Crc64Nvme => Sums { crc64_nvme: Some(STANDARD.encode(sum.to_be_bytes())), ..Sums::default() },
-        // The upper half of a sum of 32 bits is zero.
-        S3Checksum::Crc32c => Sums { crc32c: Some(STANDARD.encode((sum as u32).to_be_bytes())), ..Sums::default() },
-    }
-}
-
-impl S3Checksum {
-    fn algorithm(self) -> ChecksumAlgorithm {
-        match self {
-            Self::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
-            Self::Crc32c => ChecksumAlgorithm::Crc32C,
-        }
-    }
+    Ok(etag)
 }
 
 pub(super) async fn complete(
@@ -148,7 +98,8 @@ pub(super) async fn complete_over(
     CompletedPart::check_list(parts)?;
     check_id(upload)?;
     let is_new = condition == PutCondition::IfNotExists;
-    let request = Request::new(format!("complete {}", store.name(&upload.key))).if_absent(is_new);
+    let name = store.name(&upload.key);
+    let request = store.request(format!("complete {name}")).if_absent(is_new).of_stored_parts();
     if is_new && let Err(error) = check_absent(store, &upload.key).await {
         return Err(explain(store, upload, parts, error).await);
     }
@@ -157,11 +108,20 @@ pub(super) async fn complete_over(
         .map(|part| SdkPart::builder().part_number(sdk_number(part.number)).e_tag(quoted(&part.etag)).build())
         .collect();
     let listed = CompletedMultipartUpload::builder().set_parts(Some(listed)).build();
+    // Not that of parts which were copied: nobody sent them.
+    let whole = store.checksum.and_then(|which| {
+        let sum = store.checksums.of_all(&upload.id, parts, |a, b, len_b| which.combine(a, b, len_b))?;
+        Some(Sum::Known(which, sum))
+    });
+    let whole = whole.unwrap_or(Sum::Unwanted);
     let complete = || {
         let complete = store.client.complete_multipart_upload().bucket(&store.bucket).key(upload.key.as_str());
         complete
             .upload_id(&upload.id.0)
             .multipart_upload(listed.clone())
+            .set_checksum_type(whole.is_known().then_some(ChecksumType::FullObject))
+            .set_checksum_crc64_nvme(whole.header(S3Checksum::Crc64Nvme))
+            .set_checksum_crc32_c(whole.header(S3Checksum::Crc32c))
             .set_if_none_match(is_new.then(|| "*".to_owned()))
             .set_if_match(replaces.map(quoted))
             .send()
@@ -171,7 +131,17 @@ pub(super) async fn complete_over(
         Err(error) => return Err(explain(store, upload, parts, error).await),
     };
     // A success whose body says nothing: whether there is an object is not known.
-    Ok(etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?))
+    let etag = etag(answer.e_tag().ok_or_else(|| request.lacks("ETag"))?);
+    store.checksums.forget(&upload.id);
+    // Some stores combine the parts' checksums in another way, and say so.
+    if answer.checksum_type() != Some(&ChecksumType::Composite) {
+        let stored = Stored { crc64_nvme: answer.checksum_crc64_nvme(), crc32c: answer.checksum_crc32_c() };
+        whole.compare(&request, stored).map_err(|error| {
+            let what = format!("{name} is published, but it is not what was sent: upload it again");
+            error.with_retry(Retry::No).while_doing(what)
+        })?;
+    }
+    Ok(etag)
 }
 
 /// A refusal of Complete, as far as what is stored explains it: by the upload that is gone, or by the part that is to blame.
@@ -223,7 +193,7 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
     if check_id(upload).is_err() {
         return Ok(());
     }
-    let request = Request::new(format!("abort the upload of {}", store.name(&upload.key)));
+    let request = store.request(format!("abort the upload of {}", store.name(&upload.key)));
     let mut pause = Duration::from_millis(100);
     for _ in 0..ABORTS {
         let abort = || {
@@ -235,7 +205,9 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
             // Also where it is gone already: a part that was arriving then may lie there.
             _ => {}
         }
-        match list_parts(store, upload).await {
+        let left = list_parts(store, upload).await;
+        store.checksums.forget(&upload.id);
+        match left {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Ok(parts) if parts.is_empty() => return Ok(()),
             // Those who may abort need not be allowed to list: then nobody can look.
@@ -249,15 +221,19 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
     Err(Error::new(ErrorKind::Changed, message).with_retry(Retry::Yes))
 }
 
-/// A part as it is listed, and when it was stored.
+/// A part as it is listed, when it was stored, and its checksum if the store has it.
 struct Listed {
     part: StoredPart,
     modified: Option<SystemTime>,
+    crc: Option<u64>,
 }
 
 pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<StoredPart>> {
     let mut parts: Vec<StoredPart> = Vec::new();
-    for Listed { part, .. } in list_attempts(store, upload).await? {
+    for Listed { part, crc, .. } in list_attempts(store, upload).await? {
+        if let Some(crc) = crc {
+            store.checksums.remember_listed(&upload.id, &part, crc);
+        }
         match parts.last_mut() {
             // The latest attempt, where a store keeps several.
             Some(last) if last.number == part.number => *last = part,
@@ -270,7 +246,7 @@ pub(super) async fn list_parts(store: &S3Store, upload: &Upload) -> Result<Vec<S
 /// What is stored, ascending by number and then by time: SeaweedFS keeps every attempt at a part, and Complete names one.
 async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> {
     check_id(upload)?;
-    let request = Request::new(format!("list the parts of {}", store.name(&upload.key)));
+    let request = store.request(format!("list the parts of {}", store.name(&upload.key)));
     let mut parts = Vec::new();
     let mut marker: Option<String> = None;
     loop {
@@ -286,7 +262,9 @@ async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> 
                 listed.size().and_then(|len| u64::try_from(len).ok()).ok_or_else(|| request.lacks("part's length"))?;
             let tag = listed.e_tag().ok_or_else(|| request.lacks("part's ETag"))?;
             let part = StoredPart { number: PartNumber::try_from(number)?, etag: etag(tag), len };
-            parts.push(Listed { part, modified: listed.last_modified().and_then(modified) });
+            let sums = Stored { crc64_nvme: listed.checksum_crc64_nvme(), crc32c: listed.checksum_crc32_c() };
+            let modified = listed.last_modified().and_then(modified);
+            parts.push(Listed { part, modified, crc: sums.value(store.checksum) });
         }
         if page.is_truncated() != Some(true) {
             break;
@@ -302,7 +280,7 @@ async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> 
 }
 
 pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<ListedUpload>> {
-    let request = Request::new(format!("list the uploads in s3://{}/{prefix}", store.bucket));
+    let request = store.request(format!("list the uploads in s3://{}/{prefix}", store.bucket));
     let mut uploads = Vec::new();
     let mut marker: (Option<String>, Option<String>) = (None, None);
     loop {

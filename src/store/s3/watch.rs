@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::S3Store;
-use super::errors::{Request, http_date};
+use super::errors::http_date;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::ObjectKey;
 
@@ -90,7 +90,7 @@ impl S3Store {
     /// # Errors
     /// What the store says, if it is something else.
     pub async fn compares_checksums(&self, key: &ObjectKey) -> Result<bool> {
-        let request = Request::new(format!("store {}", self.name(key)));
+        let request = self.request(format!("store {}", self.name(key)));
         let put = || {
             let put = self.client.put_object().bucket(&self.bucket).key(key.as_str());
             // The CRC-32C of no bytes is 0.

@@ -193,7 +193,7 @@ async fn bucket(store: &Store, remote: &Remote, report: &mut Report) -> Result<O
 
 /// Whether the request got no answer at all.
 fn is_unreachable(store: &Store, error: &Error) -> bool {
-    store.clock_ahead().is_none() && matches!(error.kind(), ErrorKind::Io | ErrorKind::Timeout)
+    store.clock_ahead().is_none() && matches!(error.kind(), ErrorKind::Io | ErrorKind::Unreachable | ErrorKind::Timeout)
 }
 
 /// Whether listing was refused to somebody whom the store knows.

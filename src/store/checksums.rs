@@ -1,9 +1,10 @@
 //! The checksums of parts that uploads in progress have, for comparing that of the whole.
+//!
+//! They are CRCs, of which two make that of both parts in a row.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::crypto::Crc64;
 use crate::store::{CompletedPart, StoredPart};
 use crate::types::{ETag, PartNumber, UploadId};
 
@@ -11,43 +12,49 @@ use crate::types::{ETag, PartNumber, UploadId};
 const MAX_UPLOADS: usize = 1_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Checksums(Mutex<BTreeMap<UploadId, BTreeMap<PartNumber, Part>>>);
+pub(crate) struct Checksums(Mutex<BTreeMap<UploadId, BTreeMap<PartNumber, Part>>>);
 
 #[derive(Debug)]
 struct Part {
     etag: ETag,
     len: u64,
-    crc64: u64,
+    crc: u64,
 }
 
 impl Checksums {
     /// Takes the checksum of a part that was sent.
-    pub(super) fn remember(&self, upload: &UploadId, part: &StoredPart, crc64: u64) {
+    pub(crate) fn remember(&self, upload: &UploadId, part: &StoredPart, crc: u64) {
         self.parts(upload, |parts| {
-            parts.insert(part.number, Part { etag: part.etag.clone(), len: part.len, crc64 });
+            parts.insert(part.number, Part { etag: part.etag.clone(), len: part.len, crc });
         });
     }
 
     /// Takes the checksum of a part that the store lists, unless this very part was sent from here.
-    pub(super) fn remember_listed(&self, upload: &UploadId, part: &StoredPart, crc64: u64) {
+    pub(crate) fn remember_listed(&self, upload: &UploadId, part: &StoredPart, crc: u64) {
         self.parts(upload, |parts| {
             if parts.get(&part.number).is_none_or(|known| known.etag != part.etag) {
-                parts.insert(part.number, Part { etag: part.etag.clone(), len: part.len, crc64 });
+                parts.insert(part.number, Part { etag: part.etag.clone(), len: part.len, crc });
             }
         });
     }
 
-    /// The checksum of an object made of `list`, if that of each is known.
-    pub(super) fn of_all(&self, upload: &UploadId, list: &[CompletedPart]) -> Option<u64> {
+    /// The checksum of an object made of `list`, if that of each is known. `combine` takes those of two runs of bytes in a row, and the
+    /// length of the second.
+    pub(crate) fn of_all(
+        &self,
+        upload: &UploadId,
+        list: &[CompletedPart],
+        combine: impl Fn(u64, u64, u64) -> u64,
+    ) -> Option<u64> {
         let uploads = self.uploads();
         let parts = uploads.get(upload)?;
         list.iter().try_fold(0, |crc, listed| {
             let part = parts.get(&listed.number).filter(|part| part.etag == listed.etag)?;
-            Some(Crc64::combine(crc, part.crc64, part.len))
+            Some(combine(crc, part.crc, part.len))
         })
     }
 
-    pub(super) fn forget(&self, upload: &UploadId) {
+    pub(crate) fn forget(&self, upload: &UploadId) {
         self.uploads().remove(upload);
     }
 
@@ -68,7 +75,7 @@ impl Checksums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::crc64;
+    use crate::crypto::{Crc64, crc64};
 
     #[test]
     fn the_whole_is_known_where_all_parts_are() {
@@ -78,19 +85,20 @@ mod tests {
             let number = PartNumber::try_from(n).unwrap();
             (StoredPart { number, etag: ETag(tag.into()), len: bytes.len() as u64 }, crc64(bytes))
         };
+        let of_all = |list: &[CompletedPart]| checksums.of_all(&id, list, Crc64::combine);
         let listed = |part: &(StoredPart, u64)| CompletedPart { number: part.0.number, etag: part.0.etag.clone() };
         let (one, two, other) = (part(1, b"1234", "a"), part(3, b"56789", "b"), part(3, b"56789", "c"));
         checksums.remember(&id, &one.0, one.1);
         let list = [listed(&one), listed(&two)];
-        assert_eq!(checksums.of_all(&id, &list), None);
+        assert_eq!(of_all(&list), None);
         checksums.remember_listed(&id, &two.0, two.1);
-        assert_eq!(checksums.of_all(&id, &list), Some(0x995d_c9bb_df19_39fa));
+        assert_eq!(of_all(&list), Some(0x995d_c9bb_df19_39fa));
         // What was sent is not overruled by a listing.
         checksums.remember_listed(&id, &two.0, 1);
-        assert_eq!(checksums.of_all(&id, &list), Some(0x995d_c9bb_df19_39fa));
+        assert_eq!(of_all(&list), Some(0x995d_c9bb_df19_39fa));
         checksums.remember(&id, &other.0, other.1);
-        assert_eq!(checksums.of_all(&id, &list), None);
+        assert_eq!(of_all(&list), None);
         checksums.forget(&id);
-        assert_eq!(checksums.of_all(&id, &[]), None);
+        assert_eq!(of_all(&[]), None);
     }
 }
