@@ -72,13 +72,19 @@ pub struct SimStore {
     requests: AtomicU64,
     died: watch::Sender<bool>,
     /// Every sealing that was ever sent, by its salt and in order: the same salt must mean the same bytes.
-    sent: Mutex<(HashMap<[u8; 24], usize>, Vec<Bytes>)>,
+    sent: Mutex<Sent>,
     completes: AtomicU64,
     objects_put: AtomicU64,
     direct_parts: AtomicU64,
     zombies: Mutex<Vec<(Upload, PutPart)>>,
     reads: AtomicU64,
     bytes_read: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    by_salt: HashMap<[u8; 24], usize>,
+    all: Vec<Bytes>,
 }
 
 impl SimStore {
@@ -193,17 +199,17 @@ impl SimStore {
     /// Remembers what was sealed, and insists that no salt ever comes again with other bytes.
     fn record(&self, bytes: &Bytes) {
         let Some(salt) = bytes.first_chunk::<24>() else { return };
-        let (by_salt, sent) = &mut *self.sent.lock().unwrap();
+        let Sent { by_salt, all } = &mut *self.sent.lock().unwrap();
         match by_salt.get(salt) {
             Some(&at) => {
                 // A tail may be sent again with another trailer behind the same part.
-                let common = sent[at].len().min(bytes.len());
-                assert!(sent[at][..common] == bytes[..common], "two different sealings under one salt");
-                sent[at] = bytes.clone();
+                let common = all[at].len().min(bytes.len());
+                assert!(all[at][..common] == bytes[..common], "two different sealings under one salt");
+                all[at] = bytes.clone();
             }
             None => {
-                by_salt.insert(*salt, sent.len());
-                sent.push(bytes.clone());
+                by_salt.insert(*salt, all.len());
+                all.push(bytes.clone());
             }
         }
     }
@@ -289,7 +295,7 @@ impl MultipartStore for SimStore {
             if self.chance(lie) {
                 // Another sealing of the same length if there was one, else one bit.
                 let earlier =
-                    self.sent.lock().unwrap().1.iter().find(|e| e.len() == bytes.len() && **e != bytes).cloned();
+                    self.sent.lock().unwrap().all.iter().find(|e| e.len() == bytes.len() && **e != bytes).cloned();
                 match earlier.filter(|_| self.chance(50)) {
                     Some(earlier) => bytes = earlier.to_vec(),
                     None => {
