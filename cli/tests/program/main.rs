@@ -12,6 +12,7 @@ mod key_store;
 mod keys;
 mod kms;
 mod kms_import;
+mod large;
 #[cfg(feature = "s3")]
 mod network;
 mod objects;

@@ -5,13 +5,13 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::large;
 use crate::proxy::{Fault, Pace, Proxy};
 use crate::rng::Rng;
 use crate::s3::World;
@@ -102,32 +102,12 @@ fn s16_killed_at_any_request_to_a_real_server_resume_yields_the_object() {
     }
 }
 
-/// The most memory that a process had so far, in bytes; 0 if it has ended.
-fn peak_memory(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|peak| peak.trim().strip_suffix(" kB")).map_or(0, |kib| kib.parse::<u64>().unwrap() << 10)
-}
-
 /// Runs the program to its end, watching its memory. What it prints is dropped, or compared with a file.
 fn run_within(world: &World, memory: u64, args: &[&str], prints: Option<&Path>) {
     let mut cmp = prints.map(|file| Command::new("cmp").arg("-").arg(file).stdin(Stdio::piped()).spawn().unwrap());
     let stdout = cmp.as_mut().map_or(Stdio::null(), |cmp| cmp.stdin.take().unwrap().into());
-    let began = Instant::now();
-    let mut child = world.command(args).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = peak.max(peak_memory(&child));
-        sleep(Duration::from_millis(20));
-    }
-    Run::of_child(child).expect(0);
-    eprintln!("{args:?}: peak memory {} MiB, {} s", peak >> 20, began.elapsed().as_secs());
+    large::run_within(world.command(args).stdout(stdout), memory);
     assert!(cmp.is_none_or(|mut cmp| cmp.wait().unwrap().success()), "{args:?} does not print what it should");
-    assert!(0 < peak && peak < memory, "{args:?}: {} MiB", peak >> 20);
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    Command::new("cmp").args([a, b]).status().unwrap().success()
 }
 
 #[test]
@@ -157,7 +137,7 @@ fn s24_s25_much_through_a_slow_network_that_fails_in_every_way() {
     // A third copy of 20 GiB does not fit everywhere.
     if len < 1 << 30 {
         run_within(&world, memory, &["get", URL, "out", "--memory-budget", &budget], None);
-        assert!(same(&source, &world.sandbox.path("out")));
+        assert!(large::same(&source, &world.sandbox.path("out")));
         run_within(&world, memory, &["verify", URL, "--against", "src", "--memory-budget", &budget], None);
     }
     assert_eq!(world.sandbox.uploads(), [""; 0]);
