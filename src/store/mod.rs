@@ -179,7 +179,13 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<ETag>>;
 
     /// The objects whose keys begin with `prefix`, ascending by key.
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>>;
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.list_after(prefix, "")
+    }
+
+    /// The same from the first key behind `after` on, which need not be a key that there is. What comes before is not read again, so that
+    /// a listing can be had in pages.
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>>;
 }
 
 /// An upload in progress.

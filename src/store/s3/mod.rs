@@ -54,6 +54,7 @@ const MIN_PART: u64 = 5 << 20;
 /// - S3 does not give tags back with an object: [`Properties::tags`] is empty in what is read.
 /// - Metadata has at most 2,048 bytes of ASCII, names in lower case, and no empty values.
 /// - SeaweedFS lists directory by directory. So beyond one page of 1,000 objects or more, a listing of it is not ascending by key.
+///   A listing that begins at a key leaves objects out there, so that is only asked of AWS, and where [`S3Builder::sorted_listings`] says so.
 ///
 /// The methods need a tokio runtime.
 ///
@@ -75,6 +76,7 @@ pub struct S3Store {
     bucket: String,
     url: String,
     checksum: Option<S3Checksum>,
+    sorted_listings: bool,
     patience: Patience,
     /// Up to this length, an object is copied in one request.
     copy_in_one: u64,
@@ -252,8 +254,8 @@ impl MultipartStore for S3Store {
         Box::pin(copy::replace_metadata(self, key, metadata, if_match))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        objects::list(self, prefix)
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        objects::list(self, prefix, after)
     }
 }
 

@@ -245,6 +245,31 @@ async fn objects_are_listed_in_pages_and_in_groups() {
 }
 
 #[tokio::test]
+async fn a_page_does_not_read_again_what_was_before_it() {
+    let store = Arc::new(super::faults::FaultyStore::new(limits(1)));
+    let world = World::over(store.clone()).await;
+    for key in ["a", "b/1", "b/2", "b/3", "b/4", "c", "d/1", "d/2", "d/3", "e"] {
+        world.put(key, TEXT, None).await.unwrap();
+    }
+    // Those of the page, those that are in one row with others, and the one that shows that there are more.
+    for (delimiter, after, read) in [("", "", 3), ("", "b/4", 3), ("/", "b/", 5), ("/", "d/", 1), ("/", "e", 0)] {
+        let before = store.listed();
+        let after = after.to_owned();
+        let request = ListRequest { prefix: String::new(), delimiter: delimiter.to_owned(), after, max: 2 };
+        world.service.list_objects(&bucket(), &request).await.unwrap();
+        assert_eq!(store.listed() - before, read, "{request:?}");
+    }
+    // A prefix, and the beginning of a name, are no rows.
+    for (prefix, after, first) in [("b/", "b/", Some("b/1")), ("", "b", Some("b/")), ("b/", "b/4", None)] {
+        let (prefix, delimiter, after) = (prefix.to_owned(), "/".to_owned(), after.to_owned());
+        let request = ListRequest { prefix, delimiter, after, max: 1 };
+        let page = world.service.list_objects(&bucket(), &request).await.unwrap();
+        let found = page.objects.first().map(|row| row.key.clone()).or(page.prefixes.first().cloned());
+        assert_eq!(found.as_deref(), first, "{request:?}");
+    }
+}
+
+#[tokio::test]
 async fn buckets_are_made_listed_and_removed_when_they_are_empty() {
     let world = World::new().await;
     let other = BucketName::new("another").unwrap();
