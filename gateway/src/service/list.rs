@@ -132,7 +132,7 @@ impl Inner {
             Err(failure) if failure.kind() == FailureKind::NoSuchKey => return Ok(None),
             Err(failure) => {
                 tracing::debug!(%failure, object = %name, "listed as the store has it");
-                Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None }
+                Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None, checksum: None }
             }
         };
         let modified = stored.modified.or(row.modified).unwrap_or(UNIX_EPOCH);

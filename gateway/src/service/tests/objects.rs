@@ -46,6 +46,59 @@ async fn plaintext_is_stored_as_it_is_and_sealed_objects_are_sealed() {
 }
 
 #[tokio::test]
+async fn a_checksum_that_was_chosen_is_kept_with_the_object_and_its_copies() {
+    let world = World::new().await;
+    let of = |algorithm, bytes: &[u8]| {
+        let mut hasher = checksums::Hasher::new(algorithm);
+        hasher.update(bytes);
+        Some(hasher.finish())
+    };
+    // As one request, with its facts in a place of their own, and in parts.
+    for (len, is_known) in [(0, true), (62, true), (2 << 20, true), (62, false), ((8 << 20) + 5, false)] {
+        for (sse, algorithm) in [None, aes256()].into_iter().zip([ChecksumAlgorithm::Sha256, ChecksumAlgorithm::Crc32])
+        {
+            let plain = bytes(len, 7);
+            let sent = match is_known {
+                true => body(&plain),
+                false => Body::new(None, stream::iter([Ok(Bytes::from(plain.clone()))])),
+            };
+            let request = PutRequest { sse: sse.clone(), ..PutRequest::default() };
+            let sent = sent.with_checksum(algorithm, || Ok(None));
+            let written = world.service.put_object(&object("a"), sent, request).await.unwrap();
+            let expected = of(algorithm, &plain);
+            assert_eq!(written.checksum, expected);
+            assert_eq!(world.another().head_object(&object("a"), None).await.unwrap().checksum, expected);
+            let (_, properties) = world.stored("a").await;
+            let value = expected.as_ref().unwrap().value();
+            assert!(sse.is_none() || !format!("{properties:?}").contains(value), "it is of the plaintext");
+
+            // Onto itself and elsewhere, with it or with another that is asked for.
+            for (to, wanted, sse) in [
+                ("a", None, sse.clone()),
+                ("b", None, aes256()),
+                ("a", Some(algorithm), sse.clone()),
+                ("b", Some(ChecksumAlgorithm::Sha1), None),
+                ("a", Some(ChecksumAlgorithm::Sha1), sse),
+            ] {
+                let request = CopyRequest {
+                    source: object("a"),
+                    source_key: None,
+                    conditions: Conditions::default(),
+                    attributes: None,
+                    checksum: wanted,
+                    sse,
+                    if_not_exists: false,
+                };
+                let expected = of(wanted.unwrap_or(algorithm), &plain);
+                assert_eq!(world.service.copy_object(&object(to), request).await.unwrap().0.checksum, expected);
+                assert_eq!(world.another().head_object(&object(to), None).await.unwrap().checksum, expected);
+                assert_eq!(world.read(to).await.unwrap(), plain);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_gateway_seals_sealift_opens() {
     let world = World::new().await;
     let plain = bytes((2 << 20) + 7, 1);
@@ -99,6 +152,7 @@ async fn copies_onto_itself_change_the_encryption_and_nothing_else() {
             source_key: None,
             conditions: Conditions::default(),
             attributes: None,
+            checksum: None,
             sse,
             if_not_exists: false,
         };
