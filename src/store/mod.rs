@@ -126,6 +126,12 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// The parts an upload has now, ascending by number.
     fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>>;
 
+    /// Every attempt at a part that can be completed with, ascending by number. A store that keeps one of each has those of
+    /// [`list_parts`](Self::list_parts).
+    fn list_attempts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        self.list_parts(upload)
+    }
+
     /// The uploads in progress under keys that begin with `prefix`.
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>>;
 

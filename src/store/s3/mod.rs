@@ -191,6 +191,11 @@ impl MultipartStore for S3Store {
         Box::pin(uploads::list_parts(self, upload))
     }
 
+    /// SeaweedFS keeps each, and does not tell which of a second came last.
+    fn list_attempts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        Box::pin(uploads::list_all(self, upload))
+    }
+
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
         Box::pin(async move {
             let listed = uploads::list_uploads(self, prefix).await?;

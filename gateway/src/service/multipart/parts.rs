@@ -1,6 +1,6 @@
 //! Parts: each sealed while it comes in, stored under its client's number, and recorded when it is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -201,10 +201,10 @@ impl Inner {
         Ok(Place::Part(ETag(String::new())))
     }
 
-    /// The parts that an upload has now: of several sealings of one, the one that the store has.
+    /// The parts that an upload has now: of several sealings of one, the one that the store has, or the last of those that it has.
     pub(super) async fn entries(&self, state: &State) -> Result<BTreeMap<PartNumber, Entry>> {
-        let listed = self.store.list_parts(&state.upload()).await.map_err(Failure::of_upload)?;
-        let in_store: BTreeMap<_, _> = listed.into_iter().map(|part| (part.number, part.etag)).collect();
+        let listed = self.store.list_attempts(&state.upload()).await.map_err(Failure::of_upload)?;
+        let in_store: HashSet<_> = listed.into_iter().map(|part| (part.number, part.etag)).collect();
         let prefix = names::of_upload(state.name.bucket(), &state.id, PART)?;
         let rows: Vec<_> = self.store.list(prefix.as_str()).try_collect().await?;
         let found = rows.into_iter().filter_map(|row| {
@@ -215,7 +215,7 @@ impl Inner {
         let mut entries = BTreeMap::<PartNumber, Entry>::new();
         for entry in found.into_iter().flatten() {
             let is_there = match &entry.note.at {
-                Place::Part(etag) => in_store.get(&entry.number) == Some(etag),
+                Place::Part(etag) => in_store.contains(&(entry.number, etag.clone())),
                 Place::Staged(_) | Place::Nothing => true,
             };
             let is_newer = entries.get(&entry.number).is_none_or(|other| other.note.modified <= entry.note.modified);

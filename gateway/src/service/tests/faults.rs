@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use sealift::store::{
     CompletedPart, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, Payload, Properties,
     PutCondition, PutPart, StoredPart, Upload,
@@ -17,6 +17,7 @@ pub(super) struct FaultyStore {
     inner: MemoryStore,
     plan: Mutex<Plan>,
     listed: AtomicUsize,
+    taken: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +35,23 @@ enum Fault {
 
 impl FaultyStore {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { inner: MemoryStore::with_limits(limits), plan: Mutex::default(), listed: AtomicUsize::new(0) }
+        Self {
+            inner: MemoryStore::with_limits(limits),
+            plan: Mutex::default(),
+            listed: AtomicUsize::new(0),
+            taken: Arc::default(),
+        }
+    }
+
+    /// How many bytes of bodies were taken so far.
+    pub(super) fn taken(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.taken)
+    }
+
+    fn counted(&self, payload: Payload) -> Payload {
+        let taken = self.taken();
+        let count = move |bytes: &bytes::Bytes| _ = taken.fetch_add(bytes.len(), Ordering::SeqCst);
+        Payload::produced(payload.len(), payload.inspect_ok(count))
     }
 
     /// How many rows were taken of listings.
@@ -115,6 +132,7 @@ impl MultipartStore for FaultyStore {
     }
 
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
+        let part = PutPart { payload: self.counted(part.payload), ..part };
         self.run("put_part", self.inner.put_part(upload, part))
     }
 
@@ -146,6 +164,7 @@ impl MultipartStore for FaultyStore {
         properties: &'a Properties,
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
+        let payload = self.counted(payload);
         self.run("put_object", self.inner.put_object(key, payload, properties, condition))
     }
 

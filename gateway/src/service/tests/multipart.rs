@@ -503,6 +503,34 @@ async fn every_part_comes_with_the_key_that_the_upload_was_begun_with() {
     assert_eq!(kind(sent), FailureKind::InvalidArgument);
 }
 
+/// A body is on its way through: no more of it is in memory than the stripes that are being sealed.
+#[tokio::test]
+async fn a_part_is_never_in_memory_as_a_whole() {
+    const LEN: usize = 24 << 20;
+    for sse in [None, aes256()] {
+        let store = Arc::new(FaultyStore::new(limits(1)));
+        let world = World::over(store.clone()).await;
+        let id = begin(&world, sse.clone()).await;
+        for is_part in [true, false] {
+            let (taken, before) = (store.taken(), store.taken().load(std::sync::atomic::Ordering::SeqCst));
+            let pieces = bytes(LEN, 1).chunks(64 << 10).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            let sent = stream::iter(pieces.into_iter().enumerate()).map(move |(n, piece)| {
+                let passed = taken.load(std::sync::atomic::Ordering::SeqCst) - before;
+                assert!((n * (64 << 10)).saturating_sub(passed) <= 4 << 20, "{n}: {passed}");
+                Ok(piece)
+            });
+            let sent = Body::new(Some(LEN as u64), sent);
+            if is_part {
+                let request = PartRequest { number: 1, customer: None };
+                world.service.upload_part(&object("a"), &id, request, sent).await.unwrap();
+            } else {
+                let request = PutRequest { sse: sse.clone(), ..PutRequest::default() };
+                world.service.put_object(&object("b"), sent, request).await.unwrap();
+            }
+        }
+    }
+}
+
 /// In a directory, where attempts at a part could wait for each other.
 #[tokio::test]
 async fn a_part_that_does_not_come_holds_off_nobody() {
