@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Run, Sandbox, python, signal};
+use crate::support::{Run, Sandbox, program, python, signal};
 
 /// A gateway that is listening.
 struct Server {
@@ -96,9 +96,33 @@ fn a_demo_needs_nothing_and_leaves_nothing() {
     assert!(said.starts_with("listening on http://127.0.0.1:") && said.contains("access key secret  "), "{said}");
     let dir = said.split_whitespace().find_map(|word| word.strip_prefix("SEALIFT_HOME=")).unwrap();
     assert!(std::path::Path::new(dir).join("kms/root.key").exists(), "{said}");
+    what_it_says_can_be_typed(&sandbox, &said);
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!std::path::Path::new(dir).exists() && !sandbox.exists("home"));
+}
+
+/// The lines that a demo prints to begin with, as they are.
+fn what_it_says_can_be_typed(sandbox: &Sandbox, said: &str) {
+    sandbox.write("FILE", b"what was typed");
+    let lines = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let (python_lines, shell_lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("bucket"));
+    let python = python();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{}:{path}", program().parent().unwrap().display(), python.parent().unwrap().display());
+    let run = |command: &mut Command| {
+        command
+            .current_dir(sandbox.path(""))
+            .env("PATH", &path)
+            .env("HOME", sandbox.path(""))
+            .env("NO_PROXY", "127.0.0.1");
+        Run::of(command).expect(0).stdout()
+    };
+    let printed = run(Command::new("sh").args(["-ec", &shell_lines.join("\n")]));
+    assert_eq!(printed.matches("what was typed").count(), 2, "by aws and by sealift: {printed}");
+    let [made, put, got] = python_lines[..] else { panic!("{said}") };
+    let code = format!("import oss2\n{made}\n{put}\nprint({got})");
+    assert_eq!(run(Command::new(&python).args(["-c", &code])), "b'text'\n");
 }
 
 #[test]
@@ -115,6 +139,8 @@ fn what_it_cannot_do_it_says_before_it_listens() {
     sandbox.write("config.toml", b"listen = '127.0.0.1:0'\n[anonymous]\nopen = ['read']\n");
     serve(&["--config", "config.toml"]).expect_error(2, "--store");
     serve(&["--config", "config.toml", "--store", "discard:"]).expect_error(2, "discard:");
+    serve(&["--config", "config.toml", "--store", "s3://bucket/prefix"])
+        .expect_error(2, "give --store the bucket alone");
     serve(&["--config", "config.toml", "--store", "sealed", "--kms-key", "alias/none"]).expect_error(5, "alias/none");
     serve(&["--config", "config.toml", "--store", "sealed", "--listen", "nonsense"]).expect_error(7, "nonsense");
     let tls = ["--config", "config.toml", "--store", "sealed", "--tls-certificate", "none", "--tls-key", "none"];
