@@ -44,7 +44,7 @@ use server::Server;
 const BUCKET: &str = "sealift-tests";
 const MIB: u64 = 1 << 20;
 
-fn builder(endpoint: &str) -> sealift::store::s3::S3Builder {
+fn builder(endpoint: &str) -> S3Builder {
     S3Store::builder(BUCKET).endpoint(endpoint).region("us-east-1").credentials(ACCESS_KEY, SECRET_KEY, None)
 }
 

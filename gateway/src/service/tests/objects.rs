@@ -300,7 +300,7 @@ async fn objects_are_listed_in_pages_and_in_groups() {
 
 #[tokio::test]
 async fn a_page_does_not_read_again_what_was_before_it() {
-    let store = Arc::new(super::faults::FaultyStore::new(limits(1)));
+    let store = Arc::new(faults::FaultyStore::new(limits(1)));
     let world = World::over(store.clone()).await;
     for key in ["a", "b/1", "b/2", "b/3", "b/4", "c", "d/1", "d/2", "d/3", "e"] {
         world.put(key, TEXT, None).await.unwrap();
