@@ -1,7 +1,7 @@
 //! What an operator decides: a configuration file in TOML, and what a command line adds to it.
 //!
 //! ```toml
-#![doc = include_str!("../../docs/gateway.example.toml")]
+#![doc = include_str!("../gateway.example.toml")]
 //! ```
 
 use std::collections::BTreeMap;
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_example_is_a_configuration() {
-        let text = include_str!("../../docs/gateway.example.toml");
+        let text = include_str!("../gateway.example.toml");
         let config = Config::parse(text).unwrap();
         assert_eq!(config.listen, "0.0.0.0:8333");
         let defaults = Limits::default();

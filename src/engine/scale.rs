@@ -259,8 +259,8 @@ impl MultipartStore for Counting {
         self.discard.replace_metadata(key, metadata, etag)
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        self.discard.list(prefix)
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.discard.list_after(prefix, after)
     }
 }
 

@@ -220,7 +220,7 @@ impl MultipartStore for DiscardStore {
         Self::nothing(key)
     }
 
-    fn list<'a>(&'a self, _prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+    fn list_after<'a>(&'a self, _prefix: &'a str, _after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         stream::empty().boxed()
     }
 }

@@ -398,12 +398,12 @@ impl MultipartStore for MemoryStore {
         })
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         let state = self.state();
         let objects: Vec<_> = state
             .objects
             .iter()
-            .filter(|(key, _)| key.as_str().starts_with(prefix))
+            .filter(|(key, _)| key.as_str().starts_with(prefix) && key.as_str() > after)
             .map(|(key, object)| {
                 Ok(ListedObject { key: key.clone(), len: object.len(), modified: Some(object.modified) })
             })

@@ -128,6 +128,12 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     /// The parts an upload has now, ascending by number.
     fn list_parts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>>;
 
+    /// Every attempt at a part that can be completed with, ascending by number. A store that keeps one of each has those of
+    /// [`list_parts`](Self::list_parts).
+    fn list_attempts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        self.list_parts(upload)
+    }
+
     /// The uploads in progress under keys that begin with `prefix`.
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>>;
 
@@ -181,7 +187,13 @@ pub trait MultipartStore: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<ETag>>;
 
     /// The objects whose keys begin with `prefix`, ascending by key.
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>>;
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.list_after(prefix, "")
+    }
+
+    /// The same from the first key behind `after` on, which need not be a key that there is. What comes before is not read again, so that
+    /// a listing can be had in pages.
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>>;
 }
 
 /// An upload in progress.

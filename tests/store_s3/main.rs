@@ -18,7 +18,7 @@ use sealift::engine::{
 use sealift::kms::key_file::KeyFile;
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
 use sealift::source::{BytesSource, FileSource, PartSource};
-use sealift::store::s3::S3Checksum;
+use sealift::store::s3::{S3Builder, S3Checksum};
 use sealift::store::{
     CompletedPart, MultipartStore, Payload, Properties, PutCondition, PutPart, S3Store, Upload, conformance,
 };
@@ -31,6 +31,8 @@ mod proxy;
 mod s3_server;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/stub.rs"]
+mod stub;
 
 mod checksums;
 mod faults;
@@ -43,7 +45,7 @@ use server::Server;
 const BUCKET: &str = "sealift-tests";
 const MIB: u64 = 1 << 20;
 
-fn builder(endpoint: &str) -> sealift::store::s3::S3Builder {
+fn builder(endpoint: &str) -> S3Builder {
     S3Store::builder(BUCKET).endpoint(endpoint).region("us-east-1").credentials(ACCESS_KEY, SECRET_KEY, None)
 }
 
@@ -301,4 +303,24 @@ async fn listings_have_more_than_one_page() {
     let objects: Vec<_> = store.list("objects/").try_collect().await.unwrap();
     let keys = objects.iter().map(|object| object.key.as_str().to_owned());
     assert!(keys.eq((1..=1003).map(|n| format!("objects/{n:04}"))));
+    let later: Vec<_> = store.list_after("objects/", "objects/0001").try_collect().await.unwrap();
+    assert!(later == objects[1..], "also with more than one page");
+    let store = builder(&server.url()).sorted_listings(true).build().await.unwrap();
+    let later: Vec<_> = store.list_after("objects/", "objects/0001").try_collect().await.unwrap();
+    assert!(later == objects[1..], "also if the store begins there");
+}
+
+/// SeaweedFS would leave out what is in a directory `a` for who asks for what comes after `a.b`.
+#[tokio::test]
+async fn only_a_store_that_sorts_is_asked_to_begin_at_a_key() {
+    let empty = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+    let server = stub::Stub::start([stub::Reply::Answer(200, Vec::new(), empty.to_owned())]);
+    for sorted in [None, Some(true)] {
+        let builder = builder(&server.url());
+        let builder = sorted.into_iter().fold(builder, S3Builder::sorted_listings);
+        let store = builder.build().await.unwrap();
+        assert_eq!(store.list_after("a", "a.b").try_collect::<Vec<_>>().await.unwrap(), []);
+        let request = server.requests().pop().unwrap();
+        assert_eq!(request.line.contains("start-after=a.b"), sorted.is_some(), "{}", request.line);
+    }
 }

@@ -448,8 +448,8 @@ impl MultipartStore for SimStore {
         Box::pin(self.with_faults(self.inner.replace_metadata(key, metadata, if_match)))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        self.inner.list(prefix)
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.inner.list_after(prefix, after)
     }
 }
 

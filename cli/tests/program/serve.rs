@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Run, Sandbox, python, signal};
+use crate::support::{Run, Sandbox, program, python, signal};
 
 /// A gateway that is listening.
 struct Server {
@@ -20,18 +20,24 @@ impl Server {
     fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
         let mut command = sandbox.command([&["serve", "--listen", "127.0.0.1:0"], args].concat());
         command.env("SEALIFT_ACCESS_KEY_ID", "me").env("SEALIFT_ACCESS_KEY_SECRET", "s3cr3t");
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut server = Self::listening(child)
+            .unwrap_or_else(|(line, child)| panic!("{line:?}: {}", Run::of_child(child).stderr()));
+        // What nobody reads must not fill the pipe.
+        let mut err = server.child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
+        server
+    }
+
+    /// The gateway that this is, once it listens; what else it said instead.
+    fn listening(mut child: Child) -> Result<Self, (String, Child)> {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
-        let Some((_, address)) = line.strip_prefix("listening on ").and_then(|url| url.split_once("://")) else {
-            let run = Run::of_child(child);
-            panic!("{line:?}: {}", run.stderr());
-        };
-        // What nobody reads must not fill the pipe.
-        let mut err = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
-        Self { child, address: address.trim().to_owned(), out }
+        match line.strip_prefix("listening on ").and_then(|url| url.split_once("://")) {
+            Some((_, address)) => Ok(Self { child, address: address.trim().to_owned(), out }),
+            None => Err((line, child)),
+        }
     }
 
     fn get(&self, path: &str) -> String {
@@ -135,9 +141,80 @@ fn a_demo_needs_nothing_and_leaves_nothing() {
     assert!(said.starts_with("listening on http://127.0.0.1:") && said.contains("access key secret  "), "{said}");
     let dir = said.split_whitespace().find_map(|word| word.strip_prefix("SEALIFT_HOME=")).unwrap();
     assert!(std::path::Path::new(dir).join("kms/root.key").exists(), "{said}");
+    what_it_says_can_be_typed(&sandbox, &said);
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!std::path::Path::new(dir).exists() && !sandbox.exists("home"));
+}
+
+/// Also with all that it can be told to say.
+#[test]
+fn every_request_is_an_event_in_the_log_and_secrets_are_in_none() {
+    let sandbox = Sandbox::new();
+    let log = std::fs::File::create(sandbox.path("log")).unwrap();
+    let mut command =
+        sandbox.command(["serve", "--listen", "127.0.0.1:0", "--store", "sealed", "--log-format", "json", "-vv"]);
+    command.env("SEALIFT_ACCESS_KEY_ID", "me").env("SEALIFT_ACCESS_KEY_SECRET", "s3cr3t");
+    let child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let server = Server::listening(child).unwrap_or_else(|(line, _)| panic!("{line:?}"));
+    let code = "import boto3, sys, urllib.request\n\
+                url, id, secret = sys.argv[1:]\n\
+                s3 = boto3.client('s3', endpoint_url=url, aws_access_key_id=id, aws_secret_access_key=secret, region_name='local')\n\
+                s3.create_bucket(Bucket='bucket', CreateBucketConfiguration={'LocationConstraint': 'local'})\n\
+                at = dict(Bucket='bucket', Key='object')\n\
+                s3.put_object(Body=b'the plaintext', ServerSideEncryption='aws:kms', **at)\n\
+                own = dict(SSECustomerAlgorithm='AES256', SSECustomerKey=b'k' * 32)\n\
+                s3.put_object(Bucket='bucket', Key='own', Body=b'the plaintext', **own)\n\
+                link = s3.generate_presigned_url('get_object', Params=at)\n\
+                answer = urllib.request.urlopen(link)\n\
+                assert answer.read() == b'the plaintext'\n\
+                print(answer.headers['x-amz-request-id'], link.split('Signature=')[1].split('&')[0])";
+    let url = format!("http://{}", server.address);
+    let mut client = Command::new(python());
+    client.args(["-c", code, &url, "me", "s3cr3t"]).env("NO_PROXY", "127.0.0.1").env("HOME", sandbox.path(""));
+    let printed = Run::of(&mut client).expect(0).stdout();
+    let (id, signature) = printed.trim().split_once(' ').unwrap();
+    assert!(server.get("/bucket/none").contains("AccessDenied"));
+    assert_eq!(server.stop().0, Some(0));
+
+    let log = String::from_utf8(sandbox.read("log")).unwrap();
+    // The program speaks to its user, too: of a key store that it made, here.
+    let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let answered: Vec<_> = events.filter(|event| event["target"] == "sealift_gateway::access").collect();
+    assert_eq!(answered.len(), 5, "{log}");
+    let got = answered.iter().find(|event| event["id"] == id).expect("by the id that the client has");
+    assert_eq!(got["operation"], "GetObject");
+    assert_eq!((&got["access_key"], &got["path"]), (&"me".into(), &"/bucket/object".into()));
+    assert_eq!((&got["status"], &got["sent"]), (&200.into(), &13.into()));
+    let refused = answered.last().unwrap();
+    assert_eq!((&refused["status"], &refused["access_key"]), (&403.into(), &"-".into()));
+    // The customer's key in base64, too.
+    for secret in ["s3cr3t", "the plaintext", "kkkkkkkk", "a2tra2tra2tr", signature] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+}
+
+/// The lines that a demo prints to begin with, as they are.
+fn what_it_says_can_be_typed(sandbox: &Sandbox, said: &str) {
+    sandbox.write("FILE", b"what was typed");
+    let lines = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let (python_lines, shell_lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("bucket"));
+    let python = python();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{}:{path}", program().parent().unwrap().display(), python.parent().unwrap().display());
+    let run = |command: &mut Command| {
+        command
+            .current_dir(sandbox.path(""))
+            .env("PATH", &path)
+            .env("HOME", sandbox.path(""))
+            .env("NO_PROXY", "127.0.0.1");
+        Run::of(command).expect(0).stdout()
+    };
+    let printed = run(Command::new("sh").args(["-ec", &shell_lines.join("\n")]));
+    assert_eq!(printed.matches("what was typed").count(), 2, "by aws and by sealift: {printed}");
+    let [made, put, got] = python_lines[..] else { panic!("{said}") };
+    let code = format!("import oss2\n{made}\n{put}\nprint({got})");
+    assert_eq!(run(Command::new(&python).args(["-c", &code])), "b'text'\n");
 }
 
 #[test]
@@ -154,6 +231,8 @@ fn what_it_cannot_do_it_says_before_it_listens() {
     sandbox.write("config.toml", b"listen = '127.0.0.1:0'\n[anonymous]\nopen = ['read']\n");
     serve(&["--config", "config.toml"]).expect_error(2, "--store");
     serve(&["--config", "config.toml", "--store", "discard:"]).expect_error(2, "discard:");
+    serve(&["--config", "config.toml", "--store", "s3://bucket/prefix"])
+        .expect_error(2, "give --store the bucket alone");
     serve(&["--config", "config.toml", "--store", "sealed", "--kms-key", "alias/none"]).expect_error(5, "alias/none");
     serve(&["--config", "config.toml", "--store", "sealed", "--listen", "nonsense"]).expect_error(7, "nonsense");
     let tls = ["--config", "config.toml", "--store", "sealed", "--tls-certificate", "none", "--tls-key", "none"];

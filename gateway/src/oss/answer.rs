@@ -81,7 +81,7 @@ impl From<Failure> for Refused {
             Kind::NotModified => (304, "NotModified", ""),
             Kind::InvalidRange => (416, "InvalidRange", ""),
             Kind::Changed => (409, "OperationAborted", ""),
-            Kind::InvalidArgument => (400, "InvalidArgument", ""),
+            Kind::InvalidArgument | Kind::InvalidRequest => (400, "InvalidArgument", ""),
             Kind::MissingLength => (411, "MissingContentLength", ""),
             Kind::BadDigest | Kind::Sha256Mismatch => (400, "InvalidDigest", ""),
             Kind::IncompleteBody => (400, "IncompleteBody", ""),

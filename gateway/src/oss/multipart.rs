@@ -7,7 +7,9 @@ use super::request::{encode, invalid, range};
 use super::xml::{escape, parse_completion};
 use super::{Context, Done};
 use crate::server::Body;
-use crate::service::{CompleteRequest, ETagStyle, InitiateRequest, PartInfo, PartRequest, PartSource, UploadsRequest};
+use crate::service::{
+    CompleteRequest, ETagStyle, InitiateRequest, ListedPart, PartInfo, PartRequest, PartSource, UploadsRequest,
+};
 
 /// The fewest bytes that a part other than the last has.
 const MIN_PART: u64 = 100 << 10;
@@ -18,6 +20,7 @@ impl Context<'_> {
         let request = InitiateRequest {
             attributes: self.attributes()?,
             sse: self.sse()?,
+            checksum: None,
             if_not_exists: self.request.flag("x-oss-forbid-overwrite")?,
         };
         let upload = self.service().initiate(&self.object()?, request).await?;
@@ -81,11 +84,16 @@ impl Context<'_> {
             (true, false) => return Err(invalid("With x-oss-complete-all, no parts are listed.").into()),
             (false, _) => Some(parse_completion(&body)?),
         };
+        let part = |(number, etag)| ListedPart { number, etag, checksum: None };
+        let parts = parts.map(|parts| parts.into_iter().map(part).collect());
         let request = CompleteRequest {
             parts,
             min_part: MIN_PART,
             etag_style: ETagStyle::Oss,
             if_not_exists: self.request.flag("x-oss-forbid-overwrite")?,
+            len: None,
+            checksum: None,
+            checksum_type: None,
             customer: self.read_key()?,
         };
         let written = self.service().complete(&self.object()?, self.upload_id(), request).await?;

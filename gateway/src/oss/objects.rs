@@ -56,6 +56,7 @@ impl Context<'_> {
             source_key: self.customer_key("x-oss-copy-source-server-side-encryption-customer")?,
             conditions: self.conditions("x-oss-copy-source-")?,
             attributes: if replaces { Some(self.attributes()?) } else { None },
+            checksum: None,
             sse: self.sse()?,
             if_not_exists: self.request.flag("x-oss-forbid-overwrite")?,
             source,

@@ -21,6 +21,7 @@ pub(super) fn s3_error(failure: Failure) -> S3Error {
         Kind::NoSuchKey => (Code::NoSuchKey, None),
         Kind::InvalidObjectName | Kind::InvalidArgument => (Code::InvalidArgument, None),
         Kind::AlreadyExists | Kind::PreconditionFailed => (Code::PreconditionFailed, None),
+        Kind::InvalidRequest => (Code::InvalidRequest, None),
         Kind::NotModified => (Code::NotModified, None),
         Kind::InvalidRange => (Code::InvalidRange, None),
         Kind::Changed => (Code::ConditionalRequestConflict, None),

@@ -19,15 +19,26 @@ const MAX_KEYS: i32 = 1000;
 /// The one version that there is of an object.
 pub(super) const VERSION: &str = "null";
 
+/// What the inputs of listings have in common. The library gives them the same fields, and no type for them.
+macro_rules! wanted {
+    ($input:ident, $after:expr) => {
+        Wanted {
+            bucket: &$input.bucket,
+            prefix: $input.prefix.clone(),
+            delimiter: $input.delimiter.clone(),
+            after: $after,
+            max: $input.max_keys,
+            encoding: $input.encoding_type.as_ref(),
+        }
+    };
+}
+
 pub(super) async fn list_objects(
     this: &Operations,
     request: S3Request<ListObjectsInput>,
 ) -> S3Result<S3Response<ListObjectsOutput>> {
     let input = request.input;
-    let max = most(input.max_keys)?;
-    let marker = input.marker.clone().unwrap_or_default();
-    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), marker, max).await?;
-    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let Page { listing, max, encode } = page(this, wanted!(input, input.marker.clone())).await?;
     let contents = listing.objects.iter().map(|row| encode.object(row, true)).collect();
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
@@ -50,13 +61,11 @@ pub(super) async fn list_objects_v2(
     request: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
     let input = request.input;
-    let max = most(input.max_keys)?;
     let after = match &input.continuation_token {
-        Some(token) => after_token(token)?,
-        None => input.start_after.clone().unwrap_or_default(),
+        Some(token) => Some(after_token(token)?),
+        None => input.start_after.clone(),
     };
-    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), after, max).await?;
-    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let Page { listing, max, encode } = page(this, wanted!(input, after)).await?;
     let fetch_owner = input.fetch_owner.unwrap_or(false);
     let contents: Vec<_> = listing.objects.iter().map(|row| encode.object(row, fetch_owner)).collect();
     let count = contents.len().saturating_add(listing.prefixes.len());
@@ -83,10 +92,7 @@ pub(super) async fn list_object_versions(
     request: S3Request<ListObjectVersionsInput>,
 ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
     let input = request.input;
-    let max = most(input.max_keys)?;
-    let marker = input.key_marker.clone().unwrap_or_default();
-    let listing = list(this, &input.bucket, (input.prefix.clone(), input.delimiter.clone()), marker, max).await?;
-    let encode = Encoding(is_url(input.encoding_type.as_ref()));
+    let Page { listing, max, encode } = page(this, wanted!(input, input.key_marker.clone())).await?;
     let versions = listing.objects.iter().map(|row| encode.version(row)).collect();
     Ok(S3Response::new(ListObjectVersionsOutput {
         name: Some(input.bucket),
@@ -105,21 +111,39 @@ pub(super) async fn list_object_versions(
     }))
 }
 
-async fn list(
-    this: &Operations,
-    bucket: &str,
-    (prefix, delimiter): (Option<String>, Option<String>),
-    after: String,
+/// What every listing asks for.
+struct Wanted<'a> {
+    bucket: &'a str,
+    prefix: Option<String>,
+    delimiter: Option<String>,
+    after: Option<String>,
+    max: Option<i32>,
+    encoding: Option<&'a EncodingType>,
+}
+
+/// A page of objects, and how it is written.
+struct Page {
+    listing: Listing,
+    /// How many rows it has at most.
     max: i32,
-) -> S3Result<Listing> {
-    let bucket = BucketName::new(bucket).map_err(s3_error)?;
-    let max = usize::try_from(max).unwrap_or(0);
-    if max == 0 {
-        this.service.bucket(&bucket).await.map_err(s3_error)?;
-        return Ok(Listing::default());
-    }
-    let (prefix, delimiter) = (prefix.unwrap_or_default(), delimiter.unwrap_or_default());
-    this.service.list_objects(&bucket, &ListRequest { prefix, delimiter, after, max }).await.map_err(s3_error)
+    encode: Encoding,
+}
+
+async fn page(this: &Operations, wanted: Wanted<'_>) -> S3Result<Page> {
+    let max = most(wanted.max)?;
+    let encode = Encoding(is_url(wanted.encoding));
+    let bucket = BucketName::new(wanted.bucket).map_err(s3_error)?;
+    let request = ListRequest {
+        prefix: wanted.prefix.unwrap_or_default(),
+        delimiter: wanted.delimiter.unwrap_or_default(),
+        after: wanted.after.unwrap_or_default(),
+        max: usize::try_from(max).unwrap_or(0),
+    };
+    let listing = match request.max {
+        0 => this.service.bucket(&bucket).await.map(|_| Listing::default()),
+        _ => this.service.list_objects(&bucket, &request).await,
+    };
+    Ok(Page { listing: listing.map_err(s3_error)?, max, encode })
 }
 
 /// How many rows a page has at most.

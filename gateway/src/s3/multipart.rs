@@ -16,6 +16,7 @@ use super::Operations;
 use super::access::check_source;
 use super::body::Announced;
 use super::buckets::owner;
+use super::checksums::{algorithm_name, checksums, invalid, kind, named, one, set_checksum, type_name, type_of};
 use super::error::{invalid_argument, not_implemented, s3_error};
 use super::list::{Encoding, is_url, most};
 use super::objects::{
@@ -25,7 +26,8 @@ use super::objects::{
 use super::shapes::{announced, asked, attributes, customer, refuse_extras, source_conditions, source_customer};
 use super::sse::{Asked, Customer, reading_key, told};
 use crate::service::{
-    BucketName, CompleteRequest, Conditions, ETagStyle, InitiateRequest, PartRequest, PartSource, UploadsRequest,
+    BucketName, ChecksumAlgorithm, CompleteRequest, Conditions, ETagStyle, InitiateRequest, ListedPart, PartRequest,
+    PartSource, UploadsRequest,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -44,7 +46,8 @@ pub(super) async fn create_multipart_upload(
     let name = object_name(&input.bucket, &input.key)?;
     let (sse, customer_md5) = asked!(input).sse()?;
     let attributes = attributes!(input);
-    let initiate = InitiateRequest { attributes, sse, if_not_exists: false };
+    let checksum = kind(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
+    let initiate = InitiateRequest { attributes, sse, checksum, if_not_exists: false };
     let upload = this.service.initiate(&name, initiate).await.map_err(s3_error)?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(upload.encrypted.as_ref());
     Ok(S3Response::new(CreateMultipartUploadOutput {
@@ -52,7 +55,7 @@ pub(super) async fn create_multipart_upload(
         key: Some(input.key),
         upload_id: Some(upload.id),
         checksum_algorithm: input.checksum_algorithm,
-        checksum_type: input.checksum_type,
+        checksum_type: checksum.map(|checksum| type_name(checksum.of())),
         server_side_encryption,
         ssekms_key_id,
         sse_customer_algorithm,
@@ -72,23 +75,20 @@ pub(super) async fn upload_part(this: &Operations, request: S3Request<UploadPart
     let name = object_name(&input.bucket, &input.key)?;
     let (key, customer_md5) = reading_key(customer!(input))?;
     let announced = announced!(input, headers, trailing_headers);
-    let (body, checksum) = announced.body(input.body)?;
+    let body = announced.body(input.body)?;
     let part = PartRequest { number: number(input.part_number)?, customer: key };
     let part = this.service.upload_part(&name, &input.upload_id, part, body).await.map_err(s3_error)?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(part.encrypted.as_ref());
-    Ok(S3Response::new(UploadPartOutput {
+    let mut output = UploadPartOutput {
         e_tag: Some(ETag::Strong(part.etag)),
         server_side_encryption,
         ssekms_key_id,
         sse_customer_algorithm,
         sse_customer_key_md5: customer_md5,
-        checksum_crc32: checksum.checksum_crc32,
-        checksum_crc32c: checksum.checksum_crc32c,
-        checksum_crc64nvme: checksum.checksum_crc64nvme,
-        checksum_sha1: checksum.checksum_sha1,
-        checksum_sha256: checksum.checksum_sha256,
         ..UploadPartOutput::default()
-    }))
+    };
+    set_checksum!(output, part.checksum.as_ref());
+    Ok(S3Response::new(output))
 }
 
 pub(super) async fn upload_part_copy(
@@ -114,12 +114,14 @@ pub(super) async fn upload_part_copy(
         _ => s3_error(failure),
     })?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(part.encrypted.as_ref());
+    let mut result = CopyPartResult {
+        e_tag: Some(ETag::Strong(part.etag)),
+        last_modified: Some(part.modified.into()),
+        ..CopyPartResult::default()
+    };
+    set_checksum!(result, part.checksum.as_ref());
     Ok(S3Response::new(UploadPartCopyOutput {
-        copy_part_result: Some(CopyPartResult {
-            e_tag: Some(ETag::Strong(part.etag)),
-            last_modified: Some(part.modified.into()),
-            ..CopyPartResult::default()
-        }),
+        copy_part_result: Some(result),
         server_side_encryption,
         ssekms_key_id,
         sse_customer_algorithm,
@@ -142,15 +144,22 @@ pub(super) async fn complete_multipart_upload(
     if listed.is_empty() {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
-    let parts = listed.into_iter().map(|part| match (part.part_number, part.e_tag) {
-        (Some(number_), Some(etag)) => Ok((number(number_)?, etag.value().to_owned())),
-        _ => Err(S3Error::new(S3ErrorCode::MalformedXML)),
+    let parts = listed.into_iter().map(|part| {
+        let (Some(of), Some(etag)) = (part.part_number, part.e_tag) else {
+            return Err(S3Error::new(S3ErrorCode::MalformedXML));
+        };
+        Ok(ListedPart { number: number(of)?, etag: etag.value().to_owned(), checksum: one(checksums!(part))? })
     });
+    let len =
+        input.mpu_object_size.map(|len| u64::try_from(len).map_err(|_| invalid("x-amz-mp-object-size is a number.")));
     let complete = CompleteRequest {
         parts: Some(parts.collect::<S3Result<_>>()?),
         min_part: MIN_PART,
         etag_style: ETagStyle::S3,
         if_not_exists: if_none_match(input.if_none_match.as_ref())?,
+        len: len.transpose()?,
+        checksum: one(checksums!(input))?,
+        checksum_type: input.checksum_type.as_ref().map(type_of).transpose()?,
         customer,
     };
     let service = this.service.clone();
@@ -158,15 +167,18 @@ pub(super) async fn complete_multipart_upload(
     let mut work = async move {
         let written = service.complete(&name, &id, complete).await.map_err(s3_error)?;
         let (server_side_encryption, ssekms_key_id, _) = told(written.encrypted.as_ref());
-        Ok::<_, S3Error>(CompleteMultipartUploadOutput {
+        let mut output = CompleteMultipartUploadOutput {
             location: Some(format!("/{bucket}/{key}")),
             bucket: Some(bucket),
             key: Some(key),
             e_tag: Some(ETag::Strong(written.etag)),
             server_side_encryption,
             ssekms_key_id,
+            checksum_type: written.checksum.as_ref().map(|checksum| type_name(checksum.of())),
             ..CompleteMultipartUploadOutput::default()
-        })
+        };
+        set_checksum!(output, written.checksum.as_ref());
+        Ok::<_, S3Error>(output)
     }
     .boxed();
     match tokio::time::timeout(PATIENCE, &mut work).await {
@@ -194,12 +206,16 @@ pub(super) async fn list_parts(this: &Operations, request: S3Request<ListPartsIn
     let most = usize::try_from(max).unwrap_or(0);
     let listed = this.service.list_parts(&name, &input.upload_id, after, most, key.as_ref()).await;
     let listing = listed.map_err(s3_error)?;
-    let parts = listing.parts.into_iter().map(|part| Part {
-        part_number: i32::try_from(part.number).ok(),
-        e_tag: Some(ETag::Strong(part.etag)),
-        size: i64::try_from(part.len).ok(),
-        last_modified: Some(part.modified.into()),
-        ..Part::default()
+    let parts = listing.parts.into_iter().map(|part| {
+        let mut row = Part {
+            part_number: i32::try_from(part.number).ok(),
+            e_tag: Some(ETag::Strong(part.etag)),
+            size: i64::try_from(part.len).ok(),
+            last_modified: Some(part.modified.into()),
+            ..Part::default()
+        };
+        set_checksum!(row, part.checksum.as_ref());
+        row
     });
     Ok(S3Response::new(ListPartsOutput {
         bucket: Some(input.bucket),
@@ -212,6 +228,8 @@ pub(super) async fn list_parts(this: &Operations, request: S3Request<ListPartsIn
         parts: Some(parts.collect()),
         owner: Some(owner()),
         storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+        checksum_algorithm: listing.checksum.map(|checksum| algorithm_name(checksum.algorithm())),
+        checksum_type: listing.checksum.map(|checksum| type_name(checksum.of())),
         ..ListPartsOutput::default()
     }))
 }

@@ -2,29 +2,32 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput, DeleteObjectOutput,
-    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectAclInput, GetObjectAclOutput,
-    GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, GetObjectTaggingInput,
-    GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput, MetadataDirective, ObjectCannedACL, ObjectIdentifier,
-    PutObjectInput, PutObjectOutput, StorageClass, Timestamp, TimestampFormat,
+    ChecksumMode, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, GetObjectAclInput,
+    GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, GetObjectInput,
+    GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput,
+    MetadataDirective, ObjectCannedACL, ObjectIdentifier, ObjectPart, PutObjectInput, PutObjectOutput, StorageClass,
+    Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
-use super::Operations;
 use super::access::check_source;
 use super::body::{Announced, outgoing};
 use super::buckets::{grant, owner};
+use super::checksums::{algorithm_of, checksums, invalid, named, set_checksum, type_name};
 use super::error::{invalid_argument, not_implemented, s3_error};
-use super::list::VERSION;
+use super::list::{VERSION, most};
 use super::shapes::{
     announced, asked, attributes, conditions, customer, refuse_extras, source_conditions, source_customer,
 };
 use super::sse::{Asked, Customer, reading_key, told};
+use super::{Operations, Partial};
 use crate::service::{
-    Attributes, BucketName, Conditions, CopyRequest, Failure, FailureKind, ObjectInfo, ObjectName, PutRequest,
+    Attributes, BucketName, Checksum, ChecksumAlgorithm, Conditions, CopyRequest, Failure, FailureKind, Object,
+    ObjectInfo, ObjectName, PutRequest,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -39,24 +42,22 @@ pub(super) async fn put_object(this: &Operations, request: S3Request<PutObjectIn
     let (sse, customer_md5) = asked!(input).sse()?;
     let attributes = attributes!(input);
     let announced = announced!(input, headers, trailing_headers);
-    let (body, checksum) = announced.body(input.body)?;
+    let body = announced.body(input.body)?;
     let if_not_exists = if_none_match(input.if_none_match.as_ref())?;
     let put = PutRequest { attributes, sse, if_not_exists };
     let written = this.service.put_object(&name, body, put).await.map_err(s3_error)?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(written.encrypted.as_ref());
-    Ok(S3Response::new(PutObjectOutput {
+    let mut output = PutObjectOutput {
         e_tag: Some(ETag::Strong(written.etag)),
         server_side_encryption,
         ssekms_key_id,
         sse_customer_algorithm,
         sse_customer_key_md5: customer_md5,
-        checksum_crc32: checksum.checksum_crc32,
-        checksum_crc32c: checksum.checksum_crc32c,
-        checksum_crc64nvme: checksum.checksum_crc64nvme,
-        checksum_sha1: checksum.checksum_sha1,
-        checksum_sha256: checksum.checksum_sha256,
+        checksum_type: written.checksum.as_ref().map(|checksum| type_name(checksum.of())),
         ..PutObjectOutput::default()
-    }))
+    };
+    set_checksum!(output, written.checksum.as_ref());
+    Ok(S3Response::new(output))
 }
 
 pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
@@ -67,23 +68,20 @@ pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectIn
     let (key, customer_md5) = reading_key(customer!(input))?;
     let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
     let info = object.info();
-    refuse_part_number(input.part_number, info)?;
     let conditions = conditions!(input);
     conditions.check(info).map_err(|failure| unmet(failure, info))?;
-    let (range, content_range) = match input.range {
-        None => (0..info.len, None),
-        Some(range) => {
-            let range = within(&range, info.len)?;
-            let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len);
-            (range, Some(content_range))
-        }
+    let Chosen { range, content_range, parts_count } = match input.part_number {
+        Some(number) => part(&object, number, input.range.as_ref())?,
+        None => chosen(input.range.as_ref(), info.len)?,
     };
     let length = range.end.saturating_sub(range.start);
+    let whole = range == (0..info.len);
     let head = shown(info, customer_md5);
-    Ok(S3Response::new(GetObjectOutput {
+    let mut output = GetObjectOutput {
         body: Some(outgoing(object.read(range))),
         content_length: Some(i64::try_from(length).unwrap_or(i64::MAX)),
         content_range,
+        parts_count,
         accept_ranges: head.accept_ranges,
         cache_control: input.response_cache_control.or(head.cache_control),
         content_disposition: input.response_content_disposition.or(head.content_disposition),
@@ -99,7 +97,12 @@ pub(super) async fn get_object(this: &Operations, request: S3Request<GetObjectIn
         sse_customer_algorithm: head.sse_customer_algorithm,
         sse_customer_key_md5: head.sse_customer_key_md5,
         ..GetObjectOutput::default()
-    }))
+    };
+    if let Some(checksum) = asked_for(input.checksum_mode.as_ref(), info).filter(|_| whole) {
+        set_checksum!(output, Some(checksum));
+        output.checksum_type = Some(type_name(checksum.of()));
+    }
+    Ok(S3Response::new(output))
 }
 
 pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
@@ -108,21 +111,32 @@ pub(super) async fn head_object(this: &Operations, request: S3Request<HeadObject
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
     let (key, customer_md5) = reading_key(customer!(input))?;
-    let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
-    refuse_part_number(input.part_number, &info)?;
+    let (info, by_number) = match input.part_number {
+        None => (this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?, None),
+        // Where it was cut is known of an object that is opened.
+        Some(number) => {
+            let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
+            (object.info().clone(), Some(part(&object, number, input.range.as_ref())))
+        }
+    };
     let conditions = conditions!(input);
     conditions.check(&info).map_err(|failure| unmet(failure, &info))?;
+    let chosen = by_number.unwrap_or_else(|| chosen(input.range.as_ref(), info.len));
+    let Chosen { range, content_range, parts_count } = chosen?;
     let mut head = shown(&info, customer_md5);
-    let mut status = None;
-    if let Some(range) = input.range {
-        let range = within(&range, info.len)?;
-        let length = range.end.saturating_sub(range.start);
-        head.content_length = Some(i64::try_from(length).unwrap_or(i64::MAX));
-        head.content_range = Some(format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.len));
-        status = Some(http::StatusCode::PARTIAL_CONTENT);
+    let length = range.end.saturating_sub(range.start);
+    head.content_length = Some(i64::try_from(length).unwrap_or(i64::MAX));
+    if let Some(checksum) = asked_for(input.checksum_mode.as_ref(), &info).filter(|_| range == (0..info.len)) {
+        set_checksum!(head, Some(checksum));
+        head.checksum_type = Some(type_name(checksum.of()));
     }
+    let is_partial = content_range.is_some();
+    head.content_range = content_range;
+    head.parts_count = parts_count;
     let mut response = S3Response::new(head);
-    response.status = status;
+    if is_partial {
+        response.extensions.insert(Partial);
+    }
     Ok(response)
 }
 
@@ -134,11 +148,19 @@ pub(super) async fn get_object_attributes(
     refuse_version(input.version_id.as_deref())?;
     let name = object_name(&input.bucket, &input.key)?;
     let (key, _) = reading_key(customer!(input))?;
-    let info = this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?;
     // One header may have several of them.
     let wanted = input.object_attributes.iter().flat_map(|header| header.as_str().split(',')).map(str::trim);
     let wants = |attribute: &str| wanted.clone().any(|wanted| wanted == attribute);
+    let (info, object_parts) = match wants("ObjectParts") {
+        false => (this.service.head_object(&name, key.as_ref()).await.map_err(s3_error)?, None),
+        true => {
+            let object = this.service.open_object(&name, key.as_ref()).await.map_err(s3_error)?;
+            (object.info().clone(), parts(&object, input.max_parts, input.part_number_marker)?)
+        }
+    };
     Ok(S3Response::new(GetObjectAttributesOutput {
+        object_parts,
+        checksum: info.checksum.as_ref().filter(|_| wants("Checksum")).map(|checksum| named(Some(checksum))),
         e_tag: wants("ETag").then(|| ETag::Strong(info.etag.clone())),
         object_size: wants("ObjectSize").then(|| i64::try_from(info.len).unwrap_or(i64::MAX)),
         storage_class: wants("StorageClass").then(|| StorageClass::from_static(StorageClass::STANDARD)),
@@ -188,6 +210,7 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
         source_key,
         conditions: source_conditions!(input),
         attributes: replaces.then_some(attributes),
+        checksum: input.checksum_algorithm.as_ref().map(algorithm_of).transpose()?,
         sse,
         if_not_exists: false,
     };
@@ -197,12 +220,15 @@ pub(super) async fn copy_object(this: &Operations, request: S3Request<CopyObject
         _ => s3_error(failure),
     })?;
     let (server_side_encryption, ssekms_key_id, sse_customer_algorithm) = told(written.encrypted.as_ref());
+    let mut result = CopyObjectResult {
+        e_tag: Some(ETag::Strong(written.etag)),
+        last_modified: Some(SystemTime::now().into()),
+        checksum_type: written.checksum.as_ref().map(|checksum| type_name(checksum.of())),
+        ..CopyObjectResult::default()
+    };
+    set_checksum!(result, written.checksum.as_ref());
     Ok(S3Response::new(CopyObjectOutput {
-        copy_object_result: Some(CopyObjectResult {
-            e_tag: Some(ETag::Strong(written.etag)),
-            last_modified: Some(SystemTime::now().into()),
-            ..CopyObjectResult::default()
-        }),
+        copy_object_result: Some(result),
         server_side_encryption,
         ssekms_key_id,
         sse_customer_algorithm,
@@ -285,6 +311,11 @@ pub(super) fn source_name(source: &CopySource) -> S3Result<ObjectName> {
         }
         _ => Err(not_implemented("Access points are not supported.")),
     }
+}
+
+/// An object's checksum, for those who ask for it.
+fn asked_for<'a>(mode: Option<&ChecksumMode>, info: &'a ObjectInfo) -> Option<&'a Checksum> {
+    info.checksum.as_ref().filter(|_| mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED))
 }
 
 /// What answers to GET and HEAD say of an object.
@@ -429,13 +460,68 @@ fn refuse_identifier(object: &ObjectIdentifier) -> S3Result<()> {
     Ok(())
 }
 
-/// Where an object was cut, nobody knows once it is whole. One that was not cut has one part.
-fn refuse_part_number(number: Option<i32>, info: &ObjectInfo) -> S3Result<()> {
-    match number {
-        None => Ok(()),
-        Some(1) if !info.is_multipart() => Ok(()),
-        Some(_) => Err(not_implemented("Reading by part number is not supported.")),
+/// Which bytes of an object are read.
+struct Chosen {
+    range: std::ops::Range<u64>,
+    content_range: Option<String>,
+    /// In how many parts the object was uploaded, for those who ask for one of them.
+    parts_count: Option<i32>,
+}
+
+impl Chosen {
+    fn partial(range: std::ops::Range<u64>, len: u64) -> Self {
+        let content_range = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
+        Self { content_range: Some(content_range).filter(|_| !range.is_empty()), range, parts_count: None }
     }
+}
+
+fn chosen(range: Option<&s3s::dto::Range>, len: u64) -> S3Result<Chosen> {
+    match range {
+        None => Ok(Chosen { range: 0..len, content_range: None, parts_count: None }),
+        Some(range) => Ok(Chosen::partial(within(range, len)?, len)),
+    }
+}
+
+/// The part that is asked for by its number.
+fn part(object: &Object, number: i32, range: Option<&s3s::dto::Range>) -> S3Result<Chosen> {
+    if range.is_some() {
+        return Err(invalid("Cannot specify both Range header and partNumber query parameter."));
+    }
+    let unknown = || not_implemented("Where this object was cut into parts is not known.");
+    let parts = object.parts().ok_or_else(unknown)?;
+    let found = parts.iter().find(|part| i64::from(part.number) == i64::from(number));
+    let found = found.ok_or_else(|| {
+        let code = S3ErrorCode::Custom("InvalidPartNumber".into());
+        let mut error = S3Error::with_message(code, "The requested part number is not satisfiable.");
+        error.set_status_code(StatusCode::RANGE_NOT_SATISFIABLE);
+        error
+    })?;
+    let count = object.info().is_multipart().then(|| i32::try_from(parts.len()).unwrap_or(i32::MAX));
+    Ok(Chosen { parts_count: count, ..Chosen::partial(found.range.clone(), object.info().len) })
+}
+
+/// A page of the parts that an object was uploaded in, if it was and they are known.
+fn parts(object: &Object, max: Option<i32>, marker: Option<i32>) -> S3Result<Option<GetObjectAttributesParts>> {
+    let Some(all) = object.parts().filter(|_| object.info().is_multipart()) else { return Ok(None) };
+    let max = most(max)?;
+    let marker = marker.unwrap_or(0);
+    let number = |part: &crate::service::ObjectPart| i32::try_from(part.number).unwrap_or(i32::MAX);
+    let mut rest = all.iter().filter(|part| number(part) > marker).peekable();
+    let rows = rest.by_ref().take(usize::try_from(max).unwrap_or(0)).map(|part| ObjectPart {
+        part_number: Some(number(part)),
+        size: i64::try_from(part.range.end.saturating_sub(part.range.start)).ok(),
+        ..ObjectPart::default()
+    });
+    let rows: Vec<_> = rows.collect();
+    let is_truncated = rest.peek().is_some();
+    Ok(Some(GetObjectAttributesParts {
+        total_parts_count: Some(i32::try_from(all.len()).unwrap_or(i32::MAX)),
+        max_parts: Some(max),
+        part_number_marker: Some(marker),
+        next_part_number_marker: rows.last().and_then(|row| row.part_number).filter(|_| is_truncated),
+        is_truncated: Some(is_truncated),
+        parts: Some(rows),
+    }))
 }
 
 /// What of an object of `len` bytes is asked for, at least one byte: of an empty one there is no range.

@@ -90,11 +90,7 @@ macro_rules! announced {
         Announced {
             len: $input.content_length,
             md5: $input.content_md5,
-            crc32: $input.checksum_crc32,
-            crc32c: $input.checksum_crc32c,
-            crc64nvme: $input.checksum_crc64nvme,
-            sha1: $input.checksum_sha1,
-            sha256: $input.checksum_sha256,
+            checksums: checksums!($input),
             trailers: $trailing_headers,
             trailer: trailer(&$headers),
         }

@@ -96,7 +96,9 @@ pub(super) enum Own {
     Crc64,
     /// The plaintext's length.
     Size,
-    /// Where those three are, if they were not known yet.
+    /// The checksum that its writer chose.
+    Checksum,
+    /// Where those four are, if they were not known yet.
     Facts,
     /// How the encryption was asked for.
     Sse,
@@ -108,6 +110,7 @@ impl Own {
             Self::ETag => "gateway-etag",
             Self::Crc64 => "gateway-crc64",
             Self::Size => "gateway-size",
+            Self::Checksum => "gateway-checksum",
             Self::Facts => "gateway-facts",
             Self::Sse => "gateway-sse",
         }

@@ -6,13 +6,14 @@ use sealift::KmsService;
 use sealift::format::{Envelope, check_own_metadata};
 
 use super::attributes::{Attributes, Own, check_size};
+use super::checksums::ChecksumAlgorithm;
 use super::encryption::{CustomerKey, Encrypted, Sse};
 use super::error::{Failure, FailureKind, Result};
 use super::facts::Facts;
 use super::incoming::Body;
 use super::names::ObjectName;
 use super::read::{Conditions, Object, ObjectInfo};
-use super::write::{Write, Written, condition};
+use super::write::{Given, Write, Written, condition};
 use super::{Inner, Service};
 
 /// What is to be copied, and how.
@@ -26,6 +27,8 @@ pub struct CopyRequest {
     pub conditions: Conditions,
     /// What the copy has besides its bytes. `None` is what the source has.
     pub attributes: Option<Attributes>,
+    /// The algorithm of the checksum that the copy is to have. `None` is the source's checksum, if it has one.
+    pub checksum: Option<ChecksumAlgorithm>,
     /// How the copy is encrypted. `None` is its bucket's default; the source's encryption does not count.
     pub sse: Option<Sse>,
     /// Whether an object that is there stays, and this fails.
@@ -45,7 +48,7 @@ impl Service {
     /// As those of reading the source, and of [writing](Self::put_object) the copy. Onto itself, [`Changed`](FailureKind::Changed) if
     /// others go on writing it meanwhile.
     pub async fn copy_object(&self, to: &ObjectName, request: CopyRequest) -> Result<(Written, ObjectInfo)> {
-        let CopyRequest { source, source_key, conditions, attributes, sse, if_not_exists } = request;
+        let CopyRequest { source, source_key, conditions, attributes, checksum, sse, if_not_exists } = request;
         let sse = self.0.encryption_of(to.bucket(), sse).await?;
         let mut turns = TURNS;
         let (object, attributes) = loop {
@@ -53,7 +56,8 @@ impl Service {
             let object = self.0.open(&source, source_key.as_ref()).await?;
             conditions.check(object.info())?;
             let attributes = attributes.clone().unwrap_or_else(|| object.info().attributes.clone());
-            if source != *to || if_not_exists {
+            // For another checksum, all bytes are read.
+            if source != *to || if_not_exists || to_compute(checksum, object.info()).is_some() {
                 break (object, attributes);
             }
             let written = match (&object.sealed, &sse) {
@@ -71,9 +75,19 @@ impl Service {
         };
         let info = object.info().clone();
         let body = Body::new(Some(info.len), object.read(0..info.len));
-        let write = Write { attributes, sse, condition: condition(if_not_exists), etag: Some(info.etag.clone()) };
+        let (body, checksum) = match to_compute(checksum, &info) {
+            Some(algorithm) => (body.with_checksum(algorithm, || Ok(None)), None),
+            None => (body, info.checksum.clone()),
+        };
+        let given = Given { etag: Some(info.etag.clone()), checksum };
+        let write = Write { attributes, sse, condition: condition(if_not_exists), given };
         Ok((self.0.write(to, body, write).await?, info))
     }
+}
+
+/// The algorithm that is asked for, if the object has no checksum of it.
+fn to_compute(asked: Option<ChecksumAlgorithm>, info: &ObjectInfo) -> Option<ChecksumAlgorithm> {
+    asked.filter(|asked| info.checksum.as_ref().is_none_or(|has| has.algorithm() != *asked))
 }
 
 impl Inner {
@@ -82,11 +96,11 @@ impl Inner {
         let info = object.info();
         match Own::Facts.of(&object.stored.properties) {
             Some(id) => Own::Facts.set(&mut properties, id),
-            None => Facts { len: info.len, etag: info.etag.clone(), crc64: info.crc64 }.note(&mut properties),
+            None => Facts::of_info(info).note(&mut properties),
         }
         check_size(self.store.as_ref(), &properties)?;
         self.store.replace_metadata(name.path(), &properties.metadata, &object.stored.etag).await?;
-        Ok(Written { etag: info.etag.clone(), crc64: info.crc64, encrypted: None })
+        Ok(Written::of(Facts::of_info(info), None))
     }
 
     /// Gives a sealed object to the CMK that `sse` names, and replaces its attributes with the same write. `None` if it has no
@@ -126,10 +140,8 @@ impl Inner {
         check_size(self.store.as_ref(), &properties)?;
         let metadata: &BTreeMap<_, _> = &properties.metadata;
         let stored = self.store.replace_metadata(name.path(), metadata, &object.stored.etag).await?;
-        let info = object.info();
-        let facts = Facts { len: info.len, etag: info.etag.clone(), crc64: info.crc64 };
+        let facts = Facts::of_info(object.info());
         self.facts.put(name.path(), &stored, &facts);
-        let encrypted = Some(Encrypted::of(&envelope, Encrypted::note(sse)));
-        Ok(Some(Written { etag: info.etag.clone(), crc64: info.crc64, encrypted }))
+        Ok(Some(Written::of(facts, Some(Encrypted::of(&envelope, Encrypted::note(sse))))))
     }
 }

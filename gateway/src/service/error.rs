@@ -53,9 +53,11 @@ pub enum FailureKind {
     // What is sent.
     /// A digest or another argument is not one.
     InvalidArgument,
+    /// What the request says does not go together, or not with the upload it is for.
+    InvalidRequest,
     /// The request does not say how long its body is.
     MissingLength,
-    /// The body does not have the MD5 that was announced.
+    /// The body does not have the MD5 or the checksum that was announced, or the object not the one that its Complete names.
     BadDigest,
     /// The body does not have the SHA-256 that was signed.
     Sha256Mismatch,
@@ -171,7 +173,7 @@ pub(super) fn no_such_upload() -> Failure {
 }
 
 pub(super) fn invalid_part() -> Failure {
-    let message = "One or more of the specified parts could not be found, or an ETag is not the part's.";
+    let message = "One or more of the specified parts could not be found, or an ETag or a checksum is not the part's.";
     Failure::new(FailureKind::InvalidPart, message)
 }
 

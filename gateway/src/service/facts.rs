@@ -1,26 +1,30 @@
-//! What an object is to its reader: length, ETag and CRC-64 of the plaintext, wherever they have to be looked up.
+//! What an object is to its reader: length, ETag and checksums of the plaintext, wherever they have to be looked up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use md5::{Digest as _, Md5};
 use sealift::crypto::Crc64;
 use sealift::format::{Envelope, Manifest};
 use sealift::store::{ObjectInfo as Stored, Payload, Properties, PutCondition};
-use sealift::{ETag, ErrorKind, ObjectKey};
+use sealift::{ETag, ErrorKind, ObjectKey, PartNumber};
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use super::attributes::Own;
+use super::checksums::Checksum;
 use super::encryption::CustomerKey;
 use super::error::Result;
 use super::incoming::{Digests, hex};
 use super::names;
+use super::read::ObjectInfo;
 
 /// How many objects' facts are remembered.
 const REMEMBERED: usize = 1 << 16;
 /// The manifest's attribute that holds the plaintext's ETag.
-pub(super) const ETAG: &str = "etag";
+const ETAG: &str = "etag";
+/// The one that holds the checksum that its writer chose.
+const CHECKSUM: &str = "checksum";
 
 /// What an object's plaintext is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,19 +33,37 @@ pub(super) struct Facts {
     /// In lower case, without quotes.
     pub(super) etag: String,
     pub(super) crc64: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checksum: Option<Checksum>,
 }
 
 impl Facts {
     pub(super) fn of_manifest(manifest: &Manifest, stored: &ETag) -> Self {
-        let etag = manifest.attributes().get(ETAG).and_then(|etag| String::from_utf8(etag.clone()).ok());
+        let attribute = |name| manifest.attributes().get(name).and_then(|value| String::from_utf8(value.clone()).ok());
+        let etag = attribute(ETAG);
+        let checksum = attribute(CHECKSUM).and_then(|checksum| checksum.try_into().ok());
         let crc64 = manifest
             .checksums()
             .then(|| manifest.parts().iter().fold(0, |crc, part| Crc64::combine(crc, part.crc64, part.len)));
-        Self { len: manifest.plain_len(), etag: etag.unwrap_or_else(|| made_up(stored)), crc64 }
+        Self { len: manifest.plain_len(), etag: etag.unwrap_or_else(|| made_up(stored)), crc64, checksum }
     }
 
     pub(super) fn of_digests(digests: &Digests) -> Self {
-        Self { len: digests.len, etag: hex(&digests.md5), crc64: Some(digests.crc64) }
+        let checksum = digests.checksum.clone();
+        Self { len: digests.len, etag: hex(&digests.md5), crc64: Some(digests.crc64), checksum }
+    }
+
+    /// Those of an object that was looked at.
+    pub(super) fn of_info(info: &ObjectInfo) -> Self {
+        let ObjectInfo { len, etag, crc64, checksum, .. } = info.clone();
+        Self { len, etag, crc64, checksum }
+    }
+
+    /// The attributes of a manifest that hold what its parts do not.
+    pub(super) fn attributes(&self) -> BTreeMap<String, Vec<u8>> {
+        let etag = (ETAG.to_owned(), self.etag.clone().into_bytes());
+        let checksum = self.checksum.as_ref().map(|checksum| (CHECKSUM.to_owned(), checksum.to_string().into_bytes()));
+        [etag].into_iter().chain(checksum).collect()
     }
 
     /// Notes them in an object's metadata.
@@ -51,6 +73,9 @@ impl Facts {
         if let Some(crc64) = self.crc64 {
             Own::Crc64.set(properties, crc64.to_string());
         }
+        if let Some(checksum) = &self.checksum {
+            Own::Checksum.set(properties, checksum.to_string());
+        }
     }
 
     /// What was noted in an object's metadata.
@@ -59,7 +84,40 @@ impl Facts {
             len: Own::Size.of(properties)?.parse().ok()?,
             etag: Own::ETag.of(properties)?.to_owned(),
             crc64: Own::Crc64.of(properties).and_then(|crc64| crc64.parse().ok()),
+            checksum: Own::Checksum.of(properties).and_then(|checksum| checksum.to_owned().try_into().ok()),
         })
+    }
+}
+
+/// Facts in a place of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    #[serde(flatten)]
+    pub(super) facts: Facts,
+    /// The parts that a client made the object of. As many as have the same length in a row are told of together: the number of the first,
+    /// how many they are, and the length of each. For an object of one request there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<(u32, u32, u64)>,
+}
+
+impl Kept {
+    /// Facts of an object of these parts: number and length of each, ascending.
+    pub(super) fn new(facts: Facts, parts: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        let mut runs: Vec<(u32, u32, u64)> = Vec::new();
+        for (number, len) in parts {
+            match runs.last_mut() {
+                Some((first, count, each)) if *each == len && first.checked_add(*count) == Some(number) => *count += 1,
+                _ => runs.push((number, 1, len)),
+            }
+        }
+        Self { facts, parts: runs }
+    }
+
+    /// The parts, as they were given. A store that says there are more than there can be is not believed.
+    pub(super) fn parts(&self) -> Vec<(u32, u64)> {
+        let each =
+            self.parts.iter().flat_map(|(first, count, len)| (0..*count).map(move |n| (first.saturating_add(n), *len)));
+        each.take(PartNumber::MAX.get() as usize).collect()
     }
 }
 
@@ -78,7 +136,7 @@ impl Inner {
         customer: Option<&CustomerKey>,
     ) -> Result<Facts> {
         if Envelope::from_metadata(&stored.properties.metadata).is_err_and(|e| e.kind() == ErrorKind::NotSealed) {
-            return self.plain_facts(stored).await;
+            return Ok(self.plain_facts(stored).await?.facts);
         }
         if let Some(facts) = self.facts.get(path, &stored.etag) {
             return Ok(facts);
@@ -89,22 +147,23 @@ impl Inner {
         Ok(facts)
     }
 
-    /// The same of an object that is not sealed.
-    pub(super) async fn plain_facts(&self, stored: &Stored) -> Result<Facts> {
+    /// The same of an object that is not sealed, with its parts.
+    pub(super) async fn plain_facts(&self, stored: &Stored) -> Result<Kept> {
         let noted = match Own::Facts.of(&stored.properties) {
             Some(id) => match self.read_small(&names::facts(id)?).await? {
                 Some(json) => serde_json::from_slice(&json).ok(),
                 None => None,
             },
-            None => Facts::noted(&stored.properties),
+            None => Facts::noted(&stored.properties).map(|facts| Kept::new(facts, [])),
         };
         // Of another length, they are another body's: something else wrote this one.
-        let noted = noted.filter(|facts: &Facts| facts.len == stored.len);
-        Ok(noted.unwrap_or_else(|| Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None }))
+        let noted = noted.filter(|kept: &Kept| kept.facts.len == stored.len);
+        let made_up = || Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None, checksum: None };
+        Ok(noted.unwrap_or_else(|| Kept::new(made_up(), [])))
     }
 
     /// Keeps facts that an object's metadata refers to as `id`.
-    pub(super) async fn keep_facts(&self, id: &str, facts: &Facts) -> Result<()> {
+    pub(super) async fn keep_facts(&self, id: &str, facts: &Kept) -> Result<()> {
         let json = serde_json::to_vec(facts).map_err(super::no_json)?;
         self.write_small(&names::facts(id)?, json, PutCondition::None).await
     }
@@ -169,13 +228,14 @@ impl FactsCache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checksums::ChecksumAlgorithm;
     use super::*;
 
     #[test]
     fn facts_are_remembered_for_one_state_of_an_object_and_not_without_bound() {
         let cache = FactsCache::default();
         let path: ObjectKey = "a/b".parse().unwrap();
-        let facts = |len| Facts { len, etag: "e".into(), crc64: None };
+        let facts = |len| Facts { len, etag: "e".into(), crc64: None, checksum: None };
         for n in 0..=REMEMBERED as u64 {
             cache.put(&path, &ETag(n.to_string()), &facts(n));
         }
@@ -186,11 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_kept_in_runs_and_read_back() {
+        let facts = Facts { len: 5, etag: "abc-1".into(), crc64: Some(u64::MAX), checksum: None };
+        for (parts, runs) in [
+            (vec![], 0),
+            (vec![(7, 5)], 1),
+            (vec![(1, 8), (2, 8), (3, 8), (4, 1)], 2),
+            (vec![(1, 8), (3, 8), (4, 8), (5, 0), (6, 8)], 4),
+        ] {
+            let kept = Kept::new(facts.clone(), parts.clone());
+            assert_eq!((kept.parts.len(), kept.parts()), (runs, parts));
+            let json = serde_json::to_vec(&kept).unwrap();
+            assert_eq!(serde_json::from_slice::<Kept>(&json).unwrap(), kept);
+        }
+        let older = r#"{"len":5,"etag":"abc-1","crc64":18446744073709551615}"#;
+        assert_eq!(serde_json::from_str::<Kept>(older).unwrap(), Kept::new(facts.clone(), []));
+        assert_eq!(Kept { facts, parts: vec![(u32::MAX, u32::MAX, 1)] }.parts().len(), 10_000);
+    }
+
+    #[test]
     fn facts_in_metadata_are_read_back() {
-        let facts = Facts { len: 5, etag: "abc".into(), crc64: Some(u64::MAX) };
-        let mut properties = Properties::default();
-        facts.note(&mut properties);
-        assert_eq!(Facts::noted(&properties), Some(facts));
+        let facts = Facts { len: 5, etag: "abc".into(), crc64: Some(u64::MAX), checksum: None };
+        let with_checksum = Facts { checksum: Checksum::new(ChecksumAlgorithm::Crc32, "y/Q5Jg=="), ..facts.clone() };
+        assert!(with_checksum.checksum.is_some());
+        for facts in [facts, with_checksum] {
+            let mut properties = Properties::default();
+            facts.note(&mut properties);
+            assert_eq!(Facts::noted(&properties), Some(facts));
+        }
         assert_eq!(Facts::noted(&Properties::default()), None);
     }
 }

@@ -10,7 +10,11 @@ use sealift::crypto::Crc64;
 use sealift::{Error, ErrorKind};
 use sha2::Sha256;
 
+use super::checksums::{Checksum, ChecksumAlgorithm, Hasher};
 use super::error::{Failure, FailureKind, Result};
+
+/// What a body's checksum must be, as far as the client says it: asked at the body's end, behind which it may come.
+type Expected = Box<dyn FnOnce() -> Result<Option<String>> + Send>;
 
 /// The body of a request that writes.
 pub struct Body {
@@ -18,12 +22,13 @@ pub struct Body {
     bytes: BoxStream<'static, Result<Bytes>>,
     md5: Option<[u8; 16]>,
     sha256: Option<[u8; 32]>,
+    checksum: Option<(ChecksumAlgorithm, Expected)>,
 }
 
 impl Body {
     /// A body of `len` bytes, if that is known, which come as `bytes`.
     pub fn new(len: Option<u64>, bytes: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
-        Self { len, bytes: bytes.boxed(), md5: None, sha256: None }
+        Self { len, bytes: bytes.boxed(), md5: None, sha256: None, checksum: None }
     }
 
     /// The same, refused unless it has this MD5.
@@ -38,6 +43,22 @@ impl Body {
     pub fn with_sha256(mut self, sha256: [u8; 32]) -> Self {
         self.sha256 = Some(sha256);
         self
+    }
+
+    /// The same, whose checksum is computed to be kept with it. It is refused unless that is what `expected` says, asked at its end.
+    #[must_use]
+    pub fn with_checksum(
+        mut self,
+        algorithm: ChecksumAlgorithm,
+        expected: impl FnOnce() -> Result<Option<String>> + Send + 'static,
+    ) -> Self {
+        self.checksum = Some((algorithm, Box::new(expected)));
+        self
+    }
+
+    /// The algorithm of its checksum, if that is computed.
+    pub(super) fn checksum(&self) -> Option<ChecksumAlgorithm> {
+        self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
     }
 
     /// How many bytes it has, if that is known.
@@ -68,6 +89,7 @@ impl Body {
             bytes: self.bytes,
             expected_md5: self.md5,
             sha256: self.sha256.map(|expected| (Sha256::new(), expected)),
+            checksum: self.checksum.map(|(algorithm, expected)| (Hasher::new(algorithm), expected)),
             md5: Md5::new(),
             crc64: Crc64::new(),
             len: 0,
@@ -103,18 +125,19 @@ struct Outcome {
 }
 
 /// What is known of bytes that went by to their end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Digests {
     pub(super) len: u64,
     pub(super) md5: [u8; 16],
     pub(super) crc64: u64,
+    pub(super) checksum: Option<Checksum>,
 }
 
 impl Seen {
     /// What all bytes together are, if they went by to their end and were what was announced.
     pub(super) fn digests(&self) -> sealift::Result<Digests> {
         let unfinished = || Error::new(ErrorKind::Internal, "a body was not read to its end");
-        self.lock().digests.ok_or_else(unfinished)
+        self.lock().digests.clone().ok_or_else(unfinished)
     }
 
     /// Why what was to take the bytes failed: because of them, or else because of `error`.
@@ -141,6 +164,7 @@ struct Check {
     bytes: BoxStream<'static, Result<Bytes>>,
     expected_md5: Option<[u8; 16]>,
     sha256: Option<(Sha256, [u8; 32])>,
+    checksum: Option<(Hasher, Expected)>,
     md5: Md5,
     crc64: Crc64,
     len: u64,
@@ -163,6 +187,9 @@ impl Check {
         if let Some((sha256, _)) = &mut self.sha256 {
             sha256.update(&bytes);
         }
+        if let Some((checksum, _)) = &mut self.checksum {
+            checksum.update(&bytes);
+        }
         Ok(Some(bytes))
     }
 
@@ -181,7 +208,18 @@ impl Check {
             let message = "The SHA-256 you signed does not match what we received.";
             return Err(Failure::new(FailureKind::Sha256Mismatch, message));
         }
-        self.seen.lock().digests = Some(Digests { len: self.len, md5, crc64: self.crc64.value() });
+        let checksum = match self.checksum.take() {
+            None => None,
+            Some((hasher, expected)) => {
+                let found = hasher.finish();
+                if expected()?.is_some_and(|expected| expected != found.value()) {
+                    let message = format!("The {} you specified did not match what we received.", found.algorithm());
+                    return Err(Failure::new(FailureKind::BadDigest, message));
+                }
+                Some(found)
+            }
+        };
+        self.seen.lock().digests = Some(Digests { len: self.len, md5, crc64: self.crc64.value(), checksum });
         Ok(())
     }
 }
@@ -229,14 +267,24 @@ mod tests {
     async fn what_passes_is_what_was_announced() {
         let md5 = Md5::digest(b"hello").into();
         let sha256 = Sha256::digest(b"hello").into();
+        let crc32 = |value: &'static str| move || Ok((!value.is_empty()).then(|| value.to_owned()));
         let good = body(Some(5), &["he", "", "llo"]).with_md5(md5).with_sha256(sha256);
+        let good = good.with_checksum(ChecksumAlgorithm::Crc32, crc32("NhCmhg=="));
         let digests = outcome(good).await.unwrap();
+        assert_eq!(digests.checksum, Checksum::new(ChecksumAlgorithm::Crc32, "NhCmhg=="));
+        let unsaid = body(None, &["hello"]).with_checksum(ChecksumAlgorithm::Crc32, crc32(""));
+        assert_eq!(outcome(unsaid).await.unwrap().checksum, digests.checksum);
         assert_eq!((digests.len, digests.md5, digests.crc64), (5, md5, sealift::crypto::crc64(b"hello")));
         assert_eq!(outcome(body(None, &[])).await.unwrap().len, 0);
 
         let kind = async |body| outcome(body).await.unwrap_err().kind();
         assert_eq!(kind(body(Some(5), &["hellO"]).with_md5(md5)).await, FailureKind::BadDigest);
         assert_eq!(kind(body(Some(5), &["hellO"]).with_sha256(sha256)).await, FailureKind::Sha256Mismatch);
+        let wrong = body(Some(5), &["hello"]).with_checksum(ChecksumAlgorithm::Crc32, crc32("AAAAAA=="));
+        assert_eq!(kind(wrong).await, FailureKind::BadDigest);
+        let none = || Err(Failure::new(FailureKind::InvalidArgument, "it did not come"));
+        let lacking = body(None, &["hello"]).with_checksum(ChecksumAlgorithm::Crc32, none);
+        assert_eq!(kind(lacking).await, FailureKind::InvalidArgument);
         assert_eq!(kind(body(Some(5), &["hell"])).await, FailureKind::IncompleteBody);
         assert_eq!(kind(body(Some(5), &["hello", "o"])).await, FailureKind::IncompleteBody);
     }

@@ -11,6 +11,9 @@ use super::facts::{Facts, made_up};
 use super::names::{BucketName, ObjectName};
 use super::{Inner, PARALLEL, Service};
 
+/// Behind nearly all names that go on from another. The few that are behind it are passed over one by one.
+const LAST: &str = "\u{10ffff}";
+
 /// Which objects of a bucket are to be listed.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
@@ -78,7 +81,16 @@ impl Inner {
         let mut last = None;
         let own = bucket.prefix();
         let below = format!("{own}{prefix}");
-        let mut all = self.store.list(&below);
+        // Of names that were one row together, all were on the page before.
+        let was_group = after
+            .strip_prefix(prefix.as_str())
+            .is_some_and(|rest| !rest.is_empty() && rest.ends_with(delimiter.as_str()));
+        let start = match (after.is_empty(), was_group && !delimiter.is_empty()) {
+            (true, _) => String::new(),
+            (false, false) => format!("{own}{after}"),
+            (false, true) => format!("{own}{after}{LAST}"),
+        };
+        let mut all = self.store.list_after(&below, &start);
         while let Some(row) = all.try_next().await? {
             let Some(key) = row.key.as_str().strip_prefix(&own) else { continue };
             let group = match key.get(prefix.len()..).and_then(|rest| rest.split_once(delimiter.as_str())) {
@@ -120,7 +132,7 @@ impl Inner {
             Err(failure) if failure.kind() == FailureKind::NoSuchKey => return Ok(None),
             Err(failure) => {
                 tracing::debug!(%failure, object = %name, "listed as the store has it");
-                Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None }
+                Facts { len: stored.len, etag: made_up(&stored.etag), crc64: None, checksum: None }
             }
         };
         let modified = stored.modified.or(row.modified).unwrap_or(UNIX_EPOCH);

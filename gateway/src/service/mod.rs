@@ -7,16 +7,17 @@
 //! BUCKET/KEY                                       an object
 //! _gateway/buckets/BUCKET.json                     a bucket: when it was made, its default encryption
 //! _gateway/uploads/BUCKET/ID.upload                a multipart upload: its key, the store's own id for it, the envelope
-//! _gateway/uploads/BUCKET/ID.part-00001-…          a part that was stored: salt, length, MD5, CRC-64, the store's ETag
+//! _gateway/uploads/BUCKET/ID.part-00001-…          a part that was stored: salt, length, digests, the store's ETag
 //! _gateway/uploads/BUCKET/ID.staged-00001-…        a sealed part that has to wait for Complete
 //! _gateway/uploads/BUCKET/ID.completion            which parts it is completed with
-//! _gateway/facts/ID.json                           ETag and CRC-64 of a plaintext object that were not known when it was begun
+//! _gateway/facts/ID.json                           ETag and checksums of a plaintext object that were not known when it was begun
 //! ```
 //!
 //! There is no other state, so any number of gateways can stand in front of one store.
 
 mod attributes;
 mod buckets;
+mod checksums;
 mod copy;
 mod encryption;
 mod error;
@@ -40,17 +41,18 @@ use sealift::{Engine, Error, ErrorKind, ObjectKey};
 
 pub use attributes::Attributes;
 pub use buckets::Bucket;
+pub use checksums::{Checksum, ChecksumAlgorithm, ChecksumKind, ChecksumType};
 pub use copy::CopyRequest;
 pub use encryption::{CustomerKey, Encrypted, Encryption, Sse};
 pub use error::{Failure, FailureKind, Result};
 pub use incoming::Body;
 pub use list::{ListRequest, Listed, Listing};
 pub use multipart::{
-    CompleteRequest, ETagStyle, InitiateRequest, ListedUpload, PartInfo, PartRequest, PartSource, PartsListing,
-    UploadInfo, UploadsListing, UploadsRequest,
+    CompleteRequest, ETagStyle, InitiateRequest, ListedPart, ListedUpload, PartInfo, PartRequest, PartSource,
+    PartsListing, UploadInfo, UploadsListing, UploadsRequest,
 };
 pub use names::{BucketName, ObjectName};
-pub use read::{Conditions, Object, ObjectInfo};
+pub use read::{Conditions, Object, ObjectInfo, ObjectPart};
 pub use write::{PutRequest, Written};
 
 use crate::Back;

@@ -12,6 +12,7 @@ use sealift::store::{MultipartStore, ObjectInfo as Stored};
 use sealift::{ByteRange, ErrorKind};
 
 use super::attributes::{Attributes, Own};
+use super::checksums::Checksum;
 use super::encryption::{CustomerKey, Encrypted};
 use super::error::{Failure, FailureKind, Result};
 use super::facts::Facts;
@@ -30,6 +31,8 @@ pub struct ObjectInfo {
     pub etag: String,
     /// CRC-64/XZ of the plaintext, if it is known.
     pub crc64: Option<u64>,
+    /// The checksum that its writer chose, if one was chosen.
+    pub checksum: Option<Checksum>,
     /// When it was written.
     pub modified: SystemTime,
     /// What its writer gave it besides.
@@ -44,7 +47,18 @@ pub struct Object {
     pub(super) stored: Stored,
     name: ObjectName,
     store: Arc<dyn MultipartStore>,
+    /// Number and length of each part that a client made it of, as far as they are kept.
+    parts: Vec<(u32, u64)>,
     pub(super) sealed: Option<Reader>,
+}
+
+/// A part that an object was uploaded in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPart {
+    /// Its number.
+    pub number: u32,
+    /// Which bytes of the object it is.
+    pub range: Range<u64>,
 }
 
 /// What must be true of an object for a request to be answered (RFC 9110, section 13).
@@ -144,10 +158,12 @@ impl Inner {
             let facts = Facts::of_manifest(reader.manifest(), &stored.etag);
             self.facts.put(name.path(), &stored.etag, &facts);
             let info = info(&stored, Some(reader.envelope()), facts);
-            return Ok(Object { info, stored, name: name.clone(), store, sealed: Some(reader) });
+            let parts = reader.manifest().parts().iter().map(|part| (part.number.get(), part.len)).collect();
+            return Ok(Object { info, stored, name: name.clone(), store, parts, sealed: Some(reader) });
         }
-        let facts = self.plain_facts(&stored).await?;
-        let object = Object { info: info(&stored, None, facts), stored, name: name.clone(), store, sealed: None };
+        let kept = self.plain_facts(&stored).await?;
+        let (parts, info) = (kept.parts(), info(&stored, None, kept.facts));
+        let object = Object { info, stored, name: name.clone(), store, parts, sealed: None };
         if Own::ETag.of(&object.stored.properties).is_none() && Own::Facts.of(&object.stored.properties).is_none() {
             object.refuse_sealed_body().await?;
         }
@@ -160,6 +176,23 @@ impl Object {
     #[must_use]
     pub fn info(&self) -> &ObjectInfo {
         &self.info
+    }
+
+    /// The parts that it was uploaded in, ascending by number. One that was uploaded by one request is its only part. `None` if they are not
+    /// known: it is a copy, which is cut in another way, or a part of it was empty.
+    #[must_use]
+    pub fn parts(&self) -> Option<Vec<ObjectPart>> {
+        let Some((_, count)) = self.info.etag.rsplit_once('-') else {
+            return Some(vec![ObjectPart { number: 1, range: 0..self.info.len }]);
+        };
+        let mut end = 0_u64;
+        let mut part = |(number, len): &(u32, u64)| {
+            let start = end;
+            end = end.saturating_add(*len);
+            ObjectPart { number: *number, range: start..end }
+        };
+        let parts: Vec<_> = self.parts.iter().map(&mut part).collect();
+        (count == parts.len().to_string() && end == self.info.len).then_some(parts)
     }
 
     /// Its plaintext in `range`, which must lie within it. Of a sealed object, nothing comes before it is authenticated.
@@ -212,11 +245,12 @@ pub(super) fn envelope(stored: &Stored) -> Result<Option<Envelope>> {
 }
 
 pub(super) fn info(stored: &Stored, envelope: Option<&Envelope>, facts: Facts) -> ObjectInfo {
-    let Facts { len, etag, crc64 } = facts;
+    let Facts { len, etag, crc64, checksum } = facts;
     ObjectInfo {
         len,
         etag,
         crc64,
+        checksum,
         modified: stored.modified.unwrap_or(UNIX_EPOCH),
         attributes: Attributes::of(&stored.properties),
         encrypted: envelope.map(|envelope| Encrypted::of(envelope, Own::Sse.of(&stored.properties))),
@@ -245,6 +279,7 @@ mod tests {
             len: 0,
             etag: "abc".into(),
             crc64: None,
+            checksum: None,
             modified: at(100) + Duration::from_millis(500),
             attributes: Attributes::default(),
             encrypted: None,

@@ -1,6 +1,5 @@
 //! Writing whole objects, sealed or as they are, and deleting them. Nothing is visible before the last byte was checked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,10 +9,11 @@ use sealift::store::{ObjectInfo as Stored, Payload, Properties, PutCondition};
 use sealift::{ErrorKind, PartNumber};
 
 use super::attributes::{Attributes, Own, check_size};
+use super::checksums::Checksum;
 use super::encryption::{Encrypted, Encryption, Sse};
 use super::error::{Failure, FailureKind, Result};
-use super::facts::{ETAG, Facts};
-use super::incoming::{Body, Seen};
+use super::facts::Facts;
+use super::incoming::{Body, Digests, Seen};
 use super::multipart::State;
 use super::names::{BucketName, ObjectName};
 use super::{Inner, MAX_PUT, Service};
@@ -43,8 +43,17 @@ pub struct Written {
     pub etag: String,
     /// The plaintext's CRC-64/XZ.
     pub crc64: Option<u64>,
+    /// The checksum that its writer chose, if one was chosen.
+    pub checksum: Option<Checksum>,
     /// How the object is encrypted, if it is.
     pub encrypted: Option<Encrypted>,
+}
+
+impl Written {
+    pub(super) fn of(facts: Facts, encrypted: Option<Encrypted>) -> Self {
+        let Facts { etag, crc64, checksum, .. } = facts;
+        Self { etag, crc64, checksum, encrypted }
+    }
 }
 
 /// The same, settled: the bucket was asked.
@@ -52,8 +61,23 @@ pub(super) struct Write {
     pub(super) attributes: Attributes,
     pub(super) sse: Option<Sse>,
     pub(super) condition: PutCondition,
-    /// The ETag that the object is to have. `None` is its MD5.
+    pub(super) given: Given,
+}
+
+/// What an object is to have whatever its bytes say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    /// Its ETag. `None` is its MD5.
     pub(super) etag: Option<String>,
+    /// Its checksum. `None` is that of the body, if one is computed.
+    pub(super) checksum: Option<Checksum>,
+}
+
+impl Given {
+    fn facts(self, digests: &Digests) -> Facts {
+        let facts = Facts::of_digests(digests);
+        Facts { etag: self.etag.unwrap_or(facts.etag), checksum: self.checksum.or(facts.checksum), ..facts }
+    }
 }
 
 impl Service {
@@ -65,7 +89,7 @@ impl Service {
     pub async fn put_object(&self, name: &ObjectName, body: Body, request: PutRequest) -> Result<Written> {
         let sse = self.0.encryption_of(name.bucket(), request.sse).await?;
         let condition = condition(request.if_not_exists);
-        let write = Write { attributes: request.attributes, sse, condition, etag: None };
+        let write = Write { attributes: request.attributes, sse, condition, given: Given::default() };
         self.0.write(name, body, write).await
     }
 
@@ -121,15 +145,16 @@ impl Inner {
     }
 
     /// Writes a body of unknown length: at once if it is short, or else in parts, as a multipart upload of the gateway's own.
-    async fn write_streamed(&self, name: &ObjectName, body: Body, write: Write) -> Result<Written> {
+    async fn write_streamed(&self, name: &ObjectName, body: Body, mut write: Write) -> Result<Written> {
         let (bytes, seen) = body.checked();
         let mut bytes = bytes.boxed();
         let (pieces, len) = gather(&mut bytes).await.map_err(|error| seen.explain(error))?;
         if len < GATHERED {
+            write.given.checksum = write.given.checksum.or(seen.digests()?.checksum);
             let body = Body::new(Some(len), stream::iter(pieces.into_iter().map(Ok)));
             return self.write_known(name, len, body, write).await;
         }
-        let state = self.begin_upload(name, &write.attributes, write.sse.as_ref()).await?;
+        let state = self.begin_upload(name, &write.attributes, write.sse.as_ref(), None).await?;
         let written = self.write_parts(&state, (pieces, len), bytes, &seen, &write).await;
         if written.is_err() {
             // What is left if this fails too is listed as an upload, and an abort removes it.
@@ -159,25 +184,26 @@ impl Inner {
             number = number.next().ok_or_else(too_large)?;
             (pieces, len) = gather(&mut bytes).await.map_err(|error| seen.explain(error))?;
         }
-        let facts = Facts::of_digests(&seen.digests()?);
-        self.complete_whole(state, write.etag.clone().unwrap_or(facts.etag), write.condition).await
+        let facts = write.given.clone().facts(&seen.digests()?);
+        self.complete_whole(state, facts, write.condition).await
     }
 
     async fn write_sealed(&self, name: &ObjectName, len: u64, body: Body, write: Write, sse: &Sse) -> Result<Written> {
         let sealer = self.begin_object(sse).await?;
         let properties = sealed_properties(&write.attributes, &sealer, sse);
         check_size(self.store.as_ref(), &properties)?;
+        // Their length is needed before they are known. An MD5 has as many digits as any other, and so has a checksum.
+        let placeholder = Digests { len, md5: [0; 16], crc64: 0, checksum: body.checksum().map(Checksum::placeholder) };
+        let placeholder = write.given.clone().facts(&placeholder).attributes();
         let (bytes, seen) = body.checked();
         let (part, sealing) = sealer.seal_part(PartNumber::MIN, len, bytes)?;
 
-        // Its length is needed before the ETag is known. An MD5 has as many digits as any other.
-        let placeholder = write.etag.clone().unwrap_or_else(|| "0".repeat(32));
         let parts = usize::from(len > 0);
-        let trailer_len = ObjectSealer::trailer_len(parts, &attribute(&placeholder));
-        let (trailer_sealer, trailer_seen, etag) = (sealer.clone(), Arc::clone(&seen), write.etag.clone());
+        let trailer_len = ObjectSealer::trailer_len(parts, &placeholder);
+        let (trailer_sealer, trailer_seen, given) = (sealer.clone(), Arc::clone(&seen), write.given.clone());
         let trailer = stream::once(async move {
-            let facts = Facts::of_digests(&trailer_seen.digests()?);
-            trailer_sealer.seal_trailer(&[sealing.record()?], attribute(&etag.unwrap_or(facts.etag)))
+            let facts = given.facts(&trailer_seen.digests()?);
+            trailer_sealer.seal_trailer(&[sealing.record()?], facts.attributes())
         });
         let payload = match len {
             // An empty object is its trailer alone; the empty part is taken, so that its end is checked, and dropped.
@@ -190,38 +216,31 @@ impl Inner {
         };
         let put = self.store.put_object(name.path(), payload, &properties, write.condition).await;
         let stored = put.map_err(|error| seen.explain(error))?;
-        let mut facts = Facts::of_digests(&seen.digests()?);
-        facts.etag = write.etag.unwrap_or(facts.etag);
+        let facts = write.given.facts(&seen.digests()?);
         self.facts.put(name.path(), &stored, &facts);
-        let encrypted = Some(Encrypted::of(sealer.envelope(), Encrypted::note(sse)));
-        Ok(Written { etag: facts.etag, crc64: facts.crc64, encrypted })
+        Ok(Written::of(facts, Some(Encrypted::of(sealer.envelope(), Encrypted::note(sse)))))
     }
 
     async fn write_plain(&self, name: &ObjectName, len: u64, body: Body, write: Write) -> Result<Written> {
         let mut properties = write.attributes.to_properties();
         let (bytes, seen) = body.checked();
-        let facts = |digests| {
-            let facts = Facts::of_digests(&digests);
-            Facts { etag: write.etag.clone().unwrap_or(facts.etag), ..facts }
-        };
         if len <= HELD {
             let bytes: Vec<Bytes> = bytes.try_collect().await.map_err(|error| seen.explain(error))?;
-            let facts = facts(seen.digests()?);
+            let facts = write.given.facts(&seen.digests()?);
             facts.note(&mut properties);
             check_size(self.store.as_ref(), &properties)?;
             self.store.put_object(name.path(), Payload::held(bytes), &properties, write.condition).await?;
-            return Ok(Written { etag: facts.etag, crc64: facts.crc64, encrypted: None });
+            return Ok(Written::of(facts, None));
         }
 
         let id = super::random_name()?;
         Own::Facts.set(&mut properties, &id);
         check_size(self.store.as_ref(), &properties)?;
         // The last bytes are held back until the facts are stored: once there is an object, they are there too.
-        let (facts_seen, etag, facts_path) = (Arc::clone(&seen), write.etag.clone(), super::names::facts(&id)?);
+        let (facts_seen, given, facts_path) = (Arc::clone(&seen), write.given.clone(), super::names::facts(&id)?);
         let store = Arc::clone(&self.store);
         let keep = stream::once(async move {
-            let facts = Facts::of_digests(&facts_seen.digests()?);
-            let facts = Facts { etag: etag.unwrap_or(facts.etag), ..facts };
+            let facts = given.facts(&facts_seen.digests()?);
             let json = serde_json::to_vec(&facts)
                 .map_err(|e| sealift::Error::new(ErrorKind::Internal, "facts do not become JSON").with_source(e))?;
             let payload = Payload::held(vec![json.into()]);
@@ -234,8 +253,7 @@ impl Inner {
             self.forget_facts(Some(&properties)).await;
             return Err(seen.explain(error));
         }
-        let facts = facts(seen.digests()?);
-        Ok(Written { etag: facts.etag, crc64: facts.crc64, encrypted: None })
+        Ok(Written::of(write.given.facts(&seen.digests()?), None))
     }
 
     /// Begins an object that is encrypted so.
@@ -301,11 +319,6 @@ pub(super) fn sealed_properties(attributes: &Attributes, sealer: &ObjectSealer, 
         Own::Sse.set(&mut properties, note);
     }
     properties
-}
-
-/// The attributes of a manifest: the plaintext's ETag.
-pub(super) fn attribute(etag: &str) -> BTreeMap<String, Vec<u8>> {
-    BTreeMap::from([(ETAG.to_owned(), etag.as_bytes().to_vec())])
 }
 
 /// The same bytes, each piece only once there is a next one, which may be empty.

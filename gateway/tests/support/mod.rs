@@ -36,7 +36,12 @@ impl Running {
     /// With another configuration than the usual one, which has one access key that may do everything.
     pub(crate) fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store: Arc<dyn MultipartStore> = Arc::new(DirStore::open(dir.path().join("store")).unwrap());
+        let store = Arc::new(DirStore::open(dir.path().join("store")).unwrap());
+        Self::over(store, dir, configure)
+    }
+
+    /// In front of another store; the key store is in `dir`.
+    pub(crate) fn over(store: Arc<dyn MultipartStore>, dir: TempDir, configure: impl FnOnce(&mut Config)) -> Self {
         let (kms, _) = LocalKms::open_or_create(dir.path().join("kms"), RootKeySource::File).unwrap();
         let kms = Arc::new(kms);
         let keys = Keys {

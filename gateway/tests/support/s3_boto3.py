@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import hmac
 import io
 import os
 import sys
 import urllib.request
+import zlib
 from datetime import datetime, timedelta, timezone
 
 import boto3
@@ -65,6 +67,9 @@ for given, expected, shown in [("bytes=3-5", body[3:6], "bytes 3-5/12"), ("bytes
     part = s3.get_object(Range=given, **at)
     assert part["Body"].read() == expected and part["ContentRange"] == shown
     assert part["ResponseMetadata"]["HTTPStatusCode"] == 206
+    head = s3.head_object(Range=given, **at)
+    assert (head["ContentLength"], head["ContentRange"]) == (len(expected), shown)
+    assert head["ResponseMetadata"]["HTTPStatusCode"] == 206
 refused("InvalidRange", s3.get_object, Range="bytes=12-", **at)
 assert s3.get_object(ResponseContentType="a/b", **at)["ContentType"] == "a/b"
 
@@ -122,12 +127,33 @@ s3.copy_object(Bucket="bucket", Key="copy", CopySource="bucket/own", **{f"CopySo
 assert s3.get_object(Bucket="bucket", Key="copy")["Body"].read() == sealed
 s3.delete_bucket_encryption(Bucket="bucket")
 
-# Checksums of every kind; a wrong one stores nothing.
-for algorithm in ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"]:
-    try:
-        s3.put_object(Bucket="bucket", Key="sum", Body=body, ChecksumAlgorithm=algorithm)
-    except Exception as error:  # Those of the C runtime are not installed.
-        assert "crt" in str(error).lower(), error
+# Checksums of every kind are kept, and come with the object if they are asked for; a wrong one stores nothing.
+digits = b"123456789"
+sums = {"CRC32": "y/Q5Jg==", "CRC32C": "4waSgw==", "CRC64NVME": "rosUhgp5mIg=", "SHA1": "98O8HYCOBHMq32eZZczDTKeuNEE=",
+        "SHA256": "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="}
+for algorithm, value in sums.items():
+    for sse in [{}, {"ServerSideEncryption": "aws:kms"}]:
+        put = s3.put_object(Bucket="bucket", Key="sum", Body=digits, **{f"Checksum{algorithm}": value}, **sse)
+        assert (put[f"Checksum{algorithm}"], put["ChecksumType"]) == (value, "FULL_OBJECT"), put
+        head = s3.head_object(Bucket="bucket", Key="sum", ChecksumMode="ENABLED")
+        assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (value, "FULL_OBJECT"), head
+        assert f"Checksum{algorithm}" not in s3.head_object(Bucket="bucket", Key="sum")
+        got = s3.get_object(Bucket="bucket", Key="sum", ChecksumMode="ENABLED")
+        assert (got["Body"].read(), got[f"Checksum{algorithm}"]) == (digits, value)
+        part = s3.get_object(Bucket="bucket", Key="sum", Range="bytes=0-3", ChecksumMode="ENABLED")
+        assert part["Body"].read() == digits[:4] and f"Checksum{algorithm}" not in part, part
+        told = s3.get_object_attributes(Bucket="bucket", Key="sum", ObjectAttributes=["Checksum"])["Checksum"]
+        assert told == {f"Checksum{algorithm}": value, "ChecksumType": "FULL_OBJECT"}, told
+        copied = s3.copy_object(Bucket="bucket", Key="sum copy", CopySource="bucket/sum")["CopyObjectResult"]
+        assert copied[f"Checksum{algorithm}"] == value, copied
+        copied = s3.copy_object(Bucket="bucket", Key="sum copy", CopySource="bucket/sum", ChecksumAlgorithm="SHA1")
+        assert copied["CopyObjectResult"]["ChecksumSHA1"] == sums["SHA1"], copied
+    refused("BadDigest", s3.put_object, Bucket="bucket", Key="wrong", Body=b"another", **{f"Checksum{algorithm}": value})
+    refused("InvalidRequest", s3.put_object, Bucket="bucket", Key="wrong", Body=digits, **{f"Checksum{algorithm}": "bad"})
+# What botocore sends behind the body.
+assert "ChecksumSHA256" in s3.put_object(Bucket="bucket", Key="sum", Body=digits, ChecksumAlgorithm="SHA256")
+two = {"ChecksumSHA1": sums["SHA1"], "ChecksumSHA256": sums["SHA256"]}
+refused("InvalidRequest", s3.put_object, Bucket="bucket", Key="wrong", Body=digits, **two)
 wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
 refused("BadDigest", s3.put_object, Bucket="bucket", Key="wrong", Body=body, ChecksumSHA256=wrong)
 refused("BadDigest", s3.put_object, Bucket="bucket", Key="wrong", Body=body, ContentMD5=base64.b64encode(hashlib.md5(b"x").digest()).decode())
@@ -172,6 +198,67 @@ small = [{"PartNumber": n, "ETag": s3.upload_part(PartNumber=n, Body=b"x", **at)
 refused("EntityTooSmall", s3.complete_multipart_upload, MultipartUpload={"Parts": small}, **at)
 s3.abort_multipart_upload(**at)
 refused("NoSuchUpload", s3.upload_part, PartNumber=1, Body=b"x", **at)
+
+# An object by its parts.
+for key, sse in [("by parts", {}), ("by parts, sealed", {"ServerSideEncryption": "aws:kms"})]:
+    up = s3.create_multipart_upload(Bucket="bucket", Key=key, **sse)
+    at = dict(Bucket="bucket", Key=key)
+    bodies = {1: data[:5 << 20], 2: data[5 << 20:10 << 20], 4: data[10 << 20:11 << 20]}
+    parts = [{"PartNumber": n, "ETag": s3.upload_part(PartNumber=n, Body=body, UploadId=up["UploadId"], **at)["ETag"]} for n, body in bodies.items()]
+    s3.complete_multipart_upload(MultipartUpload={"Parts": parts}, UploadId=up["UploadId"], **at)
+    for number, part_body in bodies.items():
+        head, got = s3.head_object(PartNumber=number, **at), s3.get_object(PartNumber=number, **at)
+        assert got["Body"].read() == part_body
+        for answer in (head, got):
+            assert (answer["PartsCount"], answer["ContentLength"]) == (3, len(part_body)), answer
+            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert got["ContentRange"].endswith(f"/{11 << 20}"), got
+    refused("416", s3.head_object, PartNumber=3, **at)
+    refused("InvalidPartNumber", s3.get_object, PartNumber=5, **at)
+    refused("InvalidRequest", s3.get_object, PartNumber=1, Range="bytes=0-1", **at)
+    page = s3.get_object_attributes(ObjectAttributes=["ObjectParts"], MaxParts=1, PartNumberMarker=1, **at)["ObjectParts"]
+    assert (page["TotalPartsCount"], page["IsTruncated"], page["NextPartNumberMarker"]) == (3, True, 2), page
+    assert [(part["PartNumber"], part["Size"]) for part in page["Parts"]] == [(2, 5 << 20)], page
+    rest = s3.get_object_attributes(ObjectAttributes=["ObjectParts"], PartNumberMarker=2, **at)["ObjectParts"]
+    assert [part["PartNumber"] for part in rest["Parts"]] == [4] and not rest["IsTruncated"], rest
+    s3.copy_object(Bucket="bucket", Key="copy of parts", CopySource=at)
+    refused("NotImplemented", s3.get_object, Bucket="bucket", Key="copy of parts", PartNumber=1)
+one = s3.get_object(Bucket="bucket", Key="sealed", PartNumber=1)
+assert one["Body"].read() == sealed and "PartsCount" not in one, one
+refused("InvalidPartNumber", s3.get_object, Bucket="bucket", Key="sealed", PartNumber=2)
+
+# Checksums of an object in parts: made of theirs, or of all bytes.
+bodies = [b"A" * (5 << 20), b"B" * (5 << 20), b"C" * (5 << 20)]
+for algorithm, of in [("SHA256", "COMPOSITE"), ("SHA1", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]:
+    name = f"Checksum{algorithm}"
+    raw = {"SHA256": lambda data: hashlib.sha256(data).digest(), "SHA1": lambda data: hashlib.sha1(data).digest(),
+           "CRC32": lambda data: zlib.crc32(data).to_bytes(4, "big")}[algorithm]
+    text = lambda data: base64.b64encode(raw(data)).decode()
+    whole = text(b"".join(bodies)) if of == "FULL_OBJECT" else text(b"".join(map(raw, bodies))) + "-3"
+    up = s3.create_multipart_upload(Bucket="bucket", Key="summed", ChecksumAlgorithm=algorithm, ChecksumType=of, ServerSideEncryption="aws:kms")
+    assert (up["ChecksumAlgorithm"], up["ChecksumType"]) == (algorithm, of), up
+    at = dict(Bucket="bucket", Key="summed", UploadId=up["UploadId"])
+    other = "CRC32" if algorithm != "CRC32" else "SHA1"
+    refused("InvalidRequest", s3.upload_part, PartNumber=1, Body=b"x", ChecksumAlgorithm=other, **at)
+    refused("BadDigest", s3.upload_part, PartNumber=1, Body=b"x", **{name: text(b"y")}, **at)
+    parts = []
+    for number, data in enumerate(bodies, 1):
+        part = s3.upload_part(PartNumber=number, Body=data, ChecksumAlgorithm=algorithm, **at)
+        assert part[name] == text(data), part
+        parts.append({"PartNumber": number, "ETag": part["ETag"], name: part[name]})
+    listed = s3.list_parts(**at)
+    assert [row[name] for row in listed["Parts"]] == [part[name] for part in parts], listed
+    assert (listed["ChecksumAlgorithm"], listed["ChecksumType"]) == (algorithm, of), listed
+    wrong = [dict(parts[0], **{name: parts[1][name]}), *parts[1:]]
+    complete = lambda parts, **asked: s3.complete_multipart_upload(MultipartUpload={"Parts": parts}, **asked, **at)
+    refused("InvalidPart", complete, parts=wrong)
+    refused("BadDigest", complete, parts=parts, **{name: text(b"x")})
+    refused("InvalidRequest", complete, parts=parts, MpuObjectSize=5)
+    done = complete(parts, MpuObjectSize=15 << 20, ChecksumType=of, **{name: whole})
+    assert (done[name], done["ChecksumType"]) == (whole, of), done
+    got = s3.get_object(Bucket="bucket", Key="summed", ChecksumMode="ENABLED")
+    assert (got[name], got["ChecksumType"], got["Body"].read()) == (whole, of, b"".join(bodies))
+refused("InvalidRequest", s3.create_multipart_upload, Bucket="bucket", Key="x", ChecksumAlgorithm="SHA256", ChecksumType="FULL_OBJECT")
 
 # Listings.
 for name in ["list/a/1", "list/a/2", "list/b", "list/c d"]:
@@ -225,6 +312,34 @@ connection.request("PUT", "/bucket/altered", b"what was altere", dict(request.he
 answer = connection.getresponse()
 assert (answer.status, b"XAmzContentSHA256Mismatch" in answer.read()) == (400, True), answer.status
 refused("404", s3.head_object, Bucket="bucket", Key="altered")
+
+# Payloads that are signed chunk by chunk, as clients of other languages do: of one that is altered on the way, nothing is stored.
+def put_chunks(chunks, alter=lambda body: body):
+    request = AWSRequest("PUT", f"{url}/bucket/chunks", headers={
+        "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "content-encoding": "aws-chunked",
+        "x-amz-decoded-content-length": str(sum(map(len, chunks)))})
+    SigV4Auth(Credentials(key_id, secret), "s3", "local").add_auth(request)
+    headers = dict(request.headers)
+    time, signature = headers["X-Amz-Date"], headers["Authorization"].split("Signature=")[1]
+    scope, key = [time[:8], "local", "s3", "aws4_request"], b"AWS4" + secret.encode()
+    for part in scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    body = b""
+    for chunk in [*chunks, b""]:
+        text = "\n".join(["AWS4-HMAC-SHA256-PAYLOAD", time, "/".join(scope), signature, hashlib.sha256().hexdigest(), hashlib.sha256(chunk).hexdigest()])
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        body += f"{len(chunk):x};chunk-signature={signature}\r\n".encode() + chunk + b"\r\n"
+    connection = http.client.HTTPConnection(url.split("://")[1])
+    connection.request("PUT", "/bucket/chunks", alter(body), headers)
+    return connection.getresponse().status
+
+
+chunks = [data[:65536], data[65536:131072], data[131072:140000]]
+assert put_chunks(chunks) == 200
+assert s3.get_object(Bucket="bucket", Key="chunks")["Body"].read() == b"".join(chunks)
+for at in [70_000, 140_100]:
+    assert put_chunks([chunk[::-1] for chunk in chunks], lambda body: body[:at] + bytes([body[at] ^ 1]) + body[at + 1:]) in (400, 403)
+assert s3.get_object(Bucket="bucket", Key="chunks")["Body"].read() == b"".join(chunks)
 
 # What is not here is refused, not ignored.
 refused("NotImplemented", s3.put_object, Bucket="bucket", Key="x", Body=b"", Tagging="a=b")

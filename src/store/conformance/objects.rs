@@ -214,6 +214,17 @@ impl Test<'_> {
                 assert_eq!(object.len, ok(self.store.head(&object.key).await, "head").len, "{}", object.key);
             }
         }
+        // From a key on, from where there is none, from a folder, from beyond its end, and from before and behind all with the prefix.
+        for prefix in ["l/", "l/a", "l/a/"] {
+            for after in ["l/a/b", "l/a.", "l/a/", "l/a/c", "l/a/\u{10ffff}", "l/a0", "l/", "k", "l/z", "m"] {
+                let (below, start) = (self.key(prefix), self.prefix.clone() + after);
+                let listed: Vec<_> = ok(self.store.list_after(below.as_str(), &start).try_collect().await, "list");
+                let keys: Vec<_> = listed.iter().map(|object| object.key.clone()).collect();
+                let expected = names.iter().filter(|name| name.starts_with(prefix) && **name > after);
+                let expected: Vec<_> = expected.map(|name| self.key(name)).collect();
+                assert_eq!(keys, expected, "list of {prefix:?} after {after:?}");
+            }
+        }
     }
 
     pub(super) async fn a_read_sees_one_state(&self) {

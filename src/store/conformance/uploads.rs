@@ -2,7 +2,7 @@
 
 use super::{Offsets, Test, bytes, held, metadata, number, ok, produced, refused};
 use crate::error::ErrorKind;
-use crate::store::{CompletedPart, Properties, Upload};
+use crate::store::{CompletedPart, Properties, StoredPart, Upload};
 use crate::types::{ETag, UploadId};
 
 impl Test<'_> {
@@ -58,6 +58,9 @@ impl Test<'_> {
         let tail = ok(self.put_part(&upload, 2, offset(n), held(&bytes(2, 9))).await, "put_part");
         let second = ok(self.put_part(&upload, 1, offset(0), produced(&bytes(3, n))).await, "put_part again");
         assert_ne!(first, second, "other bytes have another ETag");
+        let attempts = ok(self.store.list_attempts(&upload).await, "list_attempts");
+        let is_second = |part: &StoredPart| part.number == number(1) && part.etag == second;
+        assert!(attempts.iter().any(is_second), "the latest attempt is among {attempts:?}");
         let list = |one: &ETag| {
             vec![
                 CompletedPart { number: number(1), etag: one.clone() },

@@ -16,6 +16,8 @@ use crate::types::{ObjectKey, UploadId};
 pub(super) enum Entry {
     /// A directory to go down into; its keys begin with the string.
     Dir(String),
+    /// What lies at a key's path and was not looked at yet.
+    Name(ObjectKey),
     Object(ListedObject),
 }
 
@@ -24,34 +26,48 @@ impl Entry {
     fn order(&self) -> &str {
         match self {
             Self::Dir(prefix) => prefix,
+            Self::Name(key) => key.as_str(),
             Self::Object(object) => object.key.as_str(),
         }
     }
 }
 
-/// The entries of one directory that lead to keys with `prefix`, descending, so that the next is popped from the end.
+/// The entries of one directory that lead to keys with `prefix` behind `after`, descending, so that the next is popped from the end.
 ///
-/// What no key can name is passed over: names that are not UTF-8 or too long, links to directories, anything but files.
-pub(super) fn entries(root: &Path, dir: &str, prefix: &str) -> Result<Vec<Entry>> {
+/// What no key can name is passed over: names that are not UTF-8 or too long, links to directories.
+pub(super) fn entries(root: &Path, dir: &str, prefix: &str, after: &str) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (name, is_dir) in names(&root.join(dir))? {
         let key = format!("{dir}{name}");
         if is_dir {
             let below = key + "/";
-            if name != FOLDER && (below.starts_with(prefix) || prefix.starts_with(&below)) {
+            let has_prefix = below.starts_with(prefix) || prefix.starts_with(&below);
+            // What begins like neither is all before it, or all behind it.
+            let has_later = after.starts_with(&below) || below.as_str() > after;
+            if name != FOLDER && has_prefix && has_later {
                 entries.push(Entry::Dir(below));
             }
         } else if key.starts_with(prefix)
+            && key.as_str() > after
             && let Ok(key) = ObjectKey::try_from(key)
-            && let Ok(place) = Place::new(root, &key)
-            && let Ok(stat) = fs::metadata(place.body())
-            && stat.is_file()
+            && Place::new(root, &key).is_ok()
         {
-            entries.push(Entry::Object(ListedObject { key, len: stat.len(), modified: stat.modified().ok() }));
+            entries.push(Entry::Name(key));
         }
     }
     entries.sort_unstable_by(|a, b| b.order().cmp(a.order()));
     Ok(entries)
+}
+
+/// The names at the end of `entries`, looked at: the objects among them, in their order. Some of many at once, because whoever reads a page of
+/// a directory of millions goes no further.
+pub(super) fn look(root: &Path, names: Vec<Entry>) -> Vec<Entry> {
+    let object = |entry: Entry| {
+        let Entry::Name(key) = entry else { return Some(entry) };
+        let stat = fs::metadata(Place::new(root, &key).ok()?.body()).ok().filter(fs::Metadata::is_file)?;
+        Some(Entry::Object(ListedObject { key, len: stat.len(), modified: stat.modified().ok() }))
+    };
+    names.into_iter().filter_map(object).collect()
 }
 
 /// The uploads in progress under keys that begin with `prefix`, ascending by key.

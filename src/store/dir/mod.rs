@@ -30,6 +30,8 @@ use crate::types::{ByteRange, ETag, ObjectKey, PartNumber, UploadId};
 
 /// How many segments of a payload that are ready one call writes.
 const SEGMENTS: usize = 32;
+/// How many names of a listing one call looks at.
+const LISTED: usize = 256;
 /// How many bytes one call reads, and `get` yields at once.
 const PIECE: u64 = 1 << 20;
 
@@ -369,16 +371,23 @@ impl MultipartStore for DirStore {
         })
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
         let stack = vec![Entry::Dir(String::new())];
         stream::try_unfold(stack, move |mut stack| async move {
             loop {
+                let names = stack.iter().rev().take(LISTED).take_while(|entry| matches!(entry, Entry::Name(_))).count();
+                if names > 0 {
+                    let names = stack.split_off(stack.len() - names);
+                    let root = Arc::clone(&self.root);
+                    stack.extend(blocking(move || Ok(list::look(&root, names))).await?);
+                    continue;
+                }
                 match stack.pop() {
-                    None => return Ok(None),
+                    None | Some(Entry::Name(_)) => return Ok(None),
                     Some(Entry::Object(object)) => return Ok(Some((object, stack))),
                     Some(Entry::Dir(dir)) => {
-                        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
-                        stack.extend(blocking(move || list::entries(&root, &dir, &prefix)).await?);
+                        let (root, prefix, after) = (Arc::clone(&self.root), prefix.to_owned(), after.to_owned());
+                        stack.extend(blocking(move || list::entries(&root, &dir, &prefix, &after)).await?);
                     }
                 }
             }

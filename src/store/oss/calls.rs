@@ -298,16 +298,19 @@ impl OssStore {
         self.client.empty(&Call::object(Method::DELETE, key, "deleting")).await.map(drop)
     }
 
-    /// ListObjectsV2, page by page: [`list`](crate::store::MultipartStore::list).
+    /// ListObjectsV2, page by page: [`list_after`](crate::store::MultipartStore::list_after).
     pub(super) fn all_objects<'a>(
         &'a self,
         prefix: &'a str,
+        after: &'a str,
     ) -> impl Stream<Item = Result<ListedObject>> + Send + use<'a> {
         let page = async move |token: Option<String>| {
             let mut call = Call::bucket(Method::GET, "listing objects");
             call.query = vec![("list-type", "2"), ("encoding-type", "url"), ("max-keys", "1000"), ("prefix", prefix)];
-            if let Some(token) = &token {
-                call.query.push(("continuation-token", token));
+            match &token {
+                Some(token) => call.query.push(("continuation-token", token)),
+                None if !after.is_empty() => call.query.push(("start-after", after)),
+                None => {}
             }
             let page = self.client.xml(&call, &Bytes::new(), xml::parse_objects).await?.value;
             if page.next.is_some() && page.next == token {
@@ -324,7 +327,7 @@ impl OssStore {
             }
         })
         .try_flatten()
-        .try_filter(move |object| ready(object.key.as_str().starts_with(prefix)))
+        .try_filter(move |object| ready(object.key.as_str().starts_with(prefix) && object.key.as_str() > after))
         .boxed()
     }
 }

@@ -220,7 +220,7 @@ impl MultipartStore for OssStore {
         async move { Ok(self.replace_all_metadata(key, metadata, if_match).await?.value) }.boxed()
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        self.all_objects(prefix).boxed()
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        self.all_objects(prefix, after).boxed()
     }
 }

@@ -85,6 +85,8 @@ pub struct S3Builder {
     credentials: Option<Credentials>,
     /// `None`: what the store has.
     checksum: Option<Option<S3Checksum>>,
+    /// `None`: what the store has.
+    sorted_listings: Option<bool>,
     patience: Patience,
     copy_in_one: u64,
 }
@@ -99,6 +101,7 @@ impl S3Builder {
             addressing: Addressing::Auto,
             credentials: None,
             checksum: None,
+            sorted_listings: None,
             patience: Patience::default(),
             copy_in_one: MAX_PART,
         }
@@ -146,6 +149,13 @@ impl S3Builder {
     /// because not every store knows one.
     pub fn checksum(mut self, checksum: impl Into<Option<S3Checksum>>) -> Self {
         self.checksum = Some(checksum.into());
+        self
+    }
+
+    /// Whether the store lists ascending by key, however many pages there are, so that it can be asked for what comes after a key. Where
+    /// it does not, listings read all that comes before, too. Default: yes for AWS, and no for an endpoint that was given.
+    pub fn sorted_listings(mut self, sorted: bool) -> Self {
+        self.sorted_listings = Some(sorted);
         self
     }
 
@@ -234,6 +244,7 @@ impl S3Builder {
             url,
             checksum: self.checksum.unwrap_or_else(|| endpoint.is_none().then_some(S3Checksum::Crc64Nvme)),
             checksums: Arc::default(),
+            sorted_listings: self.sorted_listings.unwrap_or(endpoint.is_none()),
             patience: self.patience,
             copy_in_one: self.copy_in_one,
             credentials: sdk.credentials_provider(),

@@ -60,6 +60,7 @@ const MIN_PART: u64 = 5 << 20;
 /// - S3 does not give tags back with an object: [`Properties::tags`] is empty in what is read.
 /// - Metadata has at most 2,048 bytes of ASCII, names in lower case, and no empty values.
 /// - SeaweedFS lists directory by directory. So beyond one page of 1,000 objects or more, a listing of it is not ascending by key.
+///   A listing that begins at a key leaves objects out there, so that is only asked of AWS, and where [`S3Builder::sorted_listings`] says so.
 ///
 /// The methods need a tokio runtime.
 ///
@@ -84,6 +85,7 @@ pub struct S3Store {
     place: Arc<str>,
     checksum: Option<S3Checksum>,
     checksums: Arc<Checksums>,
+    sorted_listings: bool,
     patience: Patience,
     /// Up to this length, an object is copied in one request.
     copy_in_one: u64,
@@ -202,6 +204,11 @@ impl MultipartStore for S3Store {
         Box::pin(uploads::list_parts(self, upload))
     }
 
+    /// SeaweedFS keeps each, and does not tell which of a second came last.
+    fn list_attempts<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<Vec<StoredPart>>> {
+        Box::pin(uploads::list_all(self, upload))
+    }
+
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Upload>>> {
         Box::pin(async move {
             let listed = uploads::list_uploads(self, prefix).await?;
@@ -265,8 +272,8 @@ impl MultipartStore for S3Store {
         Box::pin(copy::replace_metadata(self, key, metadata, if_match))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        objects::list(self, prefix)
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        objects::list(self, prefix, after)
     }
 }
 

@@ -176,7 +176,7 @@ pub(super) async fn delete(store: &S3Store, key: &ObjectKey) -> Result<()> {
     store.send(&request, store.patience.request, delete).await.map(drop)
 }
 
-pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
     /// Where a listing goes on.
     enum Next {
         Start,
@@ -192,7 +192,10 @@ pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Res
         let request = store.request(format!("list s3://{}/{prefix}", store.bucket));
         let list = || {
             let list = store.client.list_objects_v2().bucket(&store.bucket).prefix(prefix);
-            list.set_continuation_token(token.clone()).send()
+            // A token says where to go on.
+            let start = store.sorted_listings && !after.is_empty() && token.is_none();
+            let start = start.then(|| after.to_owned());
+            list.set_start_after(start).set_continuation_token(token.clone()).send()
         };
         let page = store.send(&request, store.patience.request, list).await?;
         let next = match (page.is_truncated(), page.next_continuation_token()) {
@@ -212,7 +215,8 @@ pub(super) fn list<'a>(store: &'a S3Store, prefix: &'a str) -> BoxStream<'a, Res
             })
         });
         let mut listed = listed.collect::<Result<Vec<_>>>()?;
-        // S3's are sorted, others' may not be.
+        // S3's begin there and are sorted, others' need not be.
+        listed.retain(|object| object.key.as_str() > after);
         listed.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Some((stream::iter(listed.into_iter().map(Ok)), next)))
     });

@@ -279,6 +279,10 @@ async fn list_attempts(store: &S3Store, upload: &Upload) -> Result<Vec<Listed>> 
     Ok(parts)
 }
 
+pub(super) async fn list_all(store: &S3Store, upload: &Upload) -> Result<Vec<StoredPart>> {
+    Ok(list_attempts(store, upload).await?.into_iter().map(|listed| listed.part).collect())
+}
+
 pub(super) async fn list_uploads(store: &S3Store, prefix: &str) -> Result<Vec<ListedUpload>> {
     let request = store.request(format!("list the uploads in s3://{}/{prefix}", store.bucket));
     let mut uploads = Vec::new();

@@ -299,6 +299,7 @@ impl State {
             let hex = token.trim_start_matches("next+").as_bytes().chunks(2);
             hex.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect::<Vec<u8>>()
         });
+        let after = after.or_else(|| request.param("start-after").map(String::into_bytes));
         let rest: Vec<_> = data
             .objects
             .iter()

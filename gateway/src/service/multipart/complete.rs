@@ -10,12 +10,13 @@ use sealift::{ETag, ErrorKind, PartNumber};
 use serde::{Deserialize, Serialize};
 
 use super::super::attributes::Own;
+use super::super::checksums::{Checksum, ChecksumAlgorithm, ChecksumKind, ChecksumType};
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result, invalid_part};
-use super::super::facts::Facts;
+use super::super::facts::{Facts, Kept};
 use super::super::names::{self, ObjectName};
-use super::super::read::{envelope, info};
-use super::super::write::{Written, attribute, condition};
+use super::super::read::envelope;
+use super::super::write::{Written, condition};
 use super::super::{Inner, Service, no_json};
 use super::ATTEMPT;
 use super::parts::{COMPLETION, Entry, Place, is_completing};
@@ -24,16 +25,33 @@ use super::state::{State, altered, object_of};
 /// Which parts the object is to be made of.
 #[derive(Clone, Debug)]
 pub struct CompleteRequest {
-    /// Their numbers and ETags, ascending. `None`: all that are stored.
-    pub parts: Option<Vec<(u32, String)>>,
+    /// Ascending by number. `None`: all that are stored.
+    pub parts: Option<Vec<ListedPart>>,
     /// The fewest bytes that a part other than the last has.
     pub min_part: u64,
     /// How the object's ETag is computed.
     pub etag_style: ETagStyle,
     /// Whether an object that is there stays, and this fails.
     pub if_not_exists: bool,
+    /// How many bytes the object must have.
+    pub len: Option<u64>,
+    /// The checksum that the object must have, as S3 writes it.
+    pub checksum: Option<(ChecksumAlgorithm, String)>,
+    /// What its checksum must be of.
+    pub checksum_type: Option<ChecksumType>,
     /// The key that the upload was begun with, if that is a customer's.
     pub customer: Option<CustomerKey>,
+}
+
+/// A part as the client lists it.
+#[derive(Clone, Debug)]
+pub struct ListedPart {
+    /// Its number.
+    pub number: u32,
+    /// The ETag that it must have.
+    pub etag: String,
+    /// The checksum that it must have, as S3 writes it.
+    pub checksum: Option<(ChecksumAlgorithm, String)>,
 }
 
 /// How the ETag of an object is made of those of its parts.
@@ -52,6 +70,8 @@ struct Completion {
     parts: Vec<(u32, u64, String)>,
     etag: String,
     crc64: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<Checksum>,
 }
 
 impl Service {
@@ -60,7 +80,8 @@ impl Service {
     ///
     /// # Errors
     /// [`FailureKind::NoSuchUpload`], [`FailureKind::InvalidPart`], [`FailureKind::InvalidPartOrder`], [`FailureKind::EntityTooSmall`],
-    /// [`FailureKind::UploadIsCompleting`], [`FailureKind::AlreadyExists`] if so asked, those of the CMK's state, and what the store says.
+    /// [`FailureKind::UploadIsCompleting`], [`FailureKind::AlreadyExists`] if so asked, [`FailureKind::BadDigest`] and
+    /// [`FailureKind::InvalidRequest`] if the object would be another than the request says, those of the CMK's state, and what the store says.
     pub async fn complete(&self, name: &ObjectName, id: &str, request: CompleteRequest) -> Result<Written> {
         let inner = &self.0;
         let state = match inner.upload(name, id, request.customer.as_ref()).await {
@@ -73,8 +94,11 @@ impl Service {
         let entries = match inner.entries(&state).await {
             // The store has forgotten the upload: because it is complete, perhaps.
             Err(failure) if failure.kind() == FailureKind::NoSuchUpload => {
-                let done = begun.ok_or(failure)?;
-                return inner.already_published(&state, &request, done).await;
+                return match begun {
+                    Some(done) => inner.already_published(&state, &request, done).await,
+                    // Another gateway did it, and removed what was kept of it.
+                    None => inner.completed_before(name, id, &request).await?.ok_or(failure),
+                };
             }
             entries => entries?,
         };
@@ -83,7 +107,8 @@ impl Service {
             None => entries.into_values().collect(),
         };
         let whole = check_sizes(&chosen, request.min_part.max(inner.least_in_the_middle(&state)))?;
-        let completion = Completion::of(&chosen, request.etag_style);
+        let completion = Completion::of(&chosen, request.etag_style, state.record.checksum);
+        request.check(&completion.facts())?;
         if begun.as_ref().is_some_and(|begun| *begun != completion) {
             return Err(is_completing());
         }
@@ -113,15 +138,16 @@ impl Inner {
         if state.sealer.is_none() { self.store.limits().min_part } else { 0 }
     }
 
-    /// Makes the object of parts that a body of unknown length was cut into, with the ETag of the whole.
+    /// Makes the object of parts that a body of unknown length was cut into, with the ETag and the checksum of the whole.
     pub(in super::super) async fn complete_whole(
         &self,
         state: &State,
-        etag: String,
+        facts: Facts,
         condition: PutCondition,
     ) -> Result<Written> {
         let parts: Vec<_> = self.entries(state).await?.into_values().collect();
-        let completion = Completion { etag, ..Completion::of(&parts, ETagStyle::S3) };
+        let Facts { etag, checksum, .. } = facts;
+        let completion = Completion { etag, checksum, ..Completion::of(&parts, ETagStyle::S3, None) };
         let replaced = self.properties_at(&state.name).await?;
         self.record_completion(state, &completion).await?;
         self.publish(state, &parts, &completion, condition).await?;
@@ -170,7 +196,7 @@ impl Inner {
             }
         }
         let records: Vec<_> = parts.iter().filter_map(|part| part.record).collect();
-        let trailer = sealer.seal_trailer(&records, attribute(&completion.etag))?;
+        let trailer = sealer.seal_trailer(&records, completion.facts().attributes())?;
         let (number, payload) = match last {
             None => (PartNumber::MIN, Payload::held(vec![trailer])),
             Some(Entry { number, note, .. }) => match &note.at {
@@ -207,7 +233,8 @@ impl Inner {
         completion: &Completion,
         condition: PutCondition,
     ) -> Result<ETag> {
-        self.keep_facts(&state.id, &completion.facts()).await?;
+        let cut = completion.parts.iter().map(|(number, len, _)| (*number, *len));
+        self.keep_facts(&state.id, &Kept::new(completion.facts(), cut)).await?;
         let upload = state.upload();
         let mut list = Vec::with_capacity(parts.len());
         for part in parts {
@@ -231,7 +258,7 @@ impl Inner {
                 && listed
                     .iter()
                     .zip(&done.parts)
-                    .all(|((number, etag), (done, _, md5))| number == done && bare(etag).eq_ignore_ascii_case(md5));
+                    .all(|(part, (done, _, md5))| part.number == *done && bare(&part.etag).eq_ignore_ascii_case(md5));
             if !same {
                 return Err(is_completing());
             }
@@ -248,6 +275,7 @@ impl Inner {
         if !is_this {
             return Err(gone());
         }
+        request.check(&done.facts())?;
         self.finish(state, done).await
     }
 
@@ -270,14 +298,15 @@ impl Inner {
         }
         let facts = self.facts(name.path(), &stored, request.customer.as_ref()).await?;
         let listed = request.parts.as_ref().map(|listed| {
-            let etags = listed.iter().map(|(_, etag)| bare(etag));
+            let etags = listed.iter().map(|part| bare(&part.etag));
             etag_of(etags, request.etag_style)
         });
         if listed.is_some_and(|etag| etag != facts.etag) {
             return Ok(None);
         }
-        let info = info(&stored, envelope.as_ref(), facts);
-        Ok(Some(Written { etag: info.etag, crc64: info.crc64, encrypted: info.encrypted }))
+        request.check(&facts)?;
+        let encrypted = envelope.map(|envelope| Encrypted::of(&envelope, Own::Sse.of(&stored.properties)));
+        Ok(Some(Written::of(facts, encrypted)))
     }
 
     /// Forgets an upload whose object is there.
@@ -286,8 +315,7 @@ impl Inner {
             // The object is published. What is left is listed as an upload, and an abort removes it.
             tracing::warn!(%failure, upload = state.id, "what was kept of an upload that is complete could not be removed");
         }
-        let encrypted: Option<Encrypted> = state.encrypted.clone();
-        Ok(Written { etag: completion.etag, crc64: Some(completion.crc64), encrypted })
+        Ok(Written::of(completion.facts(), state.encrypted.clone()))
     }
 
     async fn completion(&self, state: &State) -> Result<Option<Completion>> {
@@ -314,19 +342,51 @@ impl Inner {
     }
 }
 
+impl CompleteRequest {
+    /// Refuses an object that is not what the request says of it.
+    fn check(&self, facts: &Facts) -> Result<()> {
+        let refused = |message: String| Err(Failure::new(FailureKind::InvalidRequest, message));
+        if self.len.is_some_and(|len| len != facts.len) {
+            return refused(format!(
+                "The parts have {} bytes together, and not as many as the request says.",
+                facts.len
+            ));
+        }
+        let has = facts.checksum.as_ref();
+        if self.checksum_type.is_some_and(|of| has.is_none_or(|has| has.of() != of)) {
+            return refused("The upload was not begun with this checksum type.".to_owned());
+        }
+        match (&self.checksum, has) {
+            (None, _) => Ok(()),
+            (Some((algorithm, value)), Some(has)) if *algorithm == has.algorithm() => match value == has.value() {
+                true => Ok(()),
+                false => {
+                    let message = format!("The {algorithm} you specified did not match the calculated checksum.");
+                    Err(Failure::new(FailureKind::BadDigest, message))
+                }
+            },
+            (Some((algorithm, _)), _) => {
+                refused(format!("The upload was not begun with the checksum algorithm {algorithm}."))
+            }
+        }
+    }
+}
+
 impl Completion {
-    fn of(parts: &[Entry], style: ETagStyle) -> Self {
+    fn of(parts: &[Entry], style: ETagStyle, checksum: Option<ChecksumKind>) -> Self {
         let crc64 = parts.iter().fold(0, |crc, part| Crc64::combine(crc, part.note.crc64, part.note.len));
         Self {
             parts: parts.iter().map(|part| (part.number.get(), part.note.len, part.note.md5.clone())).collect(),
             etag: etag_of(parts.iter().map(|part| part.note.md5.as_str()), style),
             crc64,
+            checksum: checksum
+                .and_then(|kind| kind.of_parts(parts.iter().map(|part| (part.note.checksum.as_ref(), part.note.len)))),
         }
     }
 
     fn facts(&self) -> Facts {
         let len = self.parts.iter().fold(0_u64, |sum, (_, len, _)| sum.saturating_add(*len));
-        Facts { len, etag: self.etag.clone(), crc64: Some(self.crc64) }
+        Facts { len, etag: self.etag.clone(), crc64: Some(self.crc64), checksum: self.checksum.clone() }
     }
 }
 
@@ -343,18 +403,20 @@ fn etag_of<'a>(parts: impl ExactSizeIterator<Item = &'a str>, style: ETagStyle) 
     format!("{}-{count}", super::super::incoming::hex(&md5.finalize()))
 }
 
-/// The listed parts, each with the ETag it is listed with.
-fn choose(listed: &[(u32, String)], entry: impl Fn(PartNumber) -> Option<Entry>) -> Result<Vec<Entry>> {
+/// The listed parts, each with the ETag and the checksum it is listed with.
+fn choose(listed: &[ListedPart], entry: impl Fn(PartNumber) -> Option<Entry>) -> Result<Vec<Entry>> {
     if listed.is_empty() {
         return Err(Failure::new(FailureKind::InvalidArgument, "You must specify at least one part."));
     }
-    if !listed.is_sorted_by(|a, b| a.0 < b.0) {
+    if !listed.is_sorted_by(|a, b| a.number < b.number) {
         let message = "The list of parts was not in ascending order.";
         return Err(Failure::new(FailureKind::InvalidPartOrder, message));
     }
-    let one = |(number, etag): &(u32, String)| {
-        let entry = entry(super::number(*number)?).ok_or_else(invalid_part)?;
-        match bare(etag).eq_ignore_ascii_case(&entry.note.md5) {
+    let one = |part: &ListedPart| {
+        let entry = entry(super::number(part.number)?).ok_or_else(invalid_part)?;
+        let has = entry.note.checksum.as_ref().map(|checksum| (checksum.algorithm(), checksum.value()));
+        let is_its = part.checksum.as_ref().is_none_or(|(algorithm, value)| has == Some((*algorithm, value)));
+        match is_its && bare(&part.etag).eq_ignore_ascii_case(&entry.note.md5) {
             true => Ok(entry),
             false => Err(invalid_part()),
         }

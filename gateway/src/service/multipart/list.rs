@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sealift::PartNumber;
 
+use super::super::checksums::ChecksumKind;
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, Result};
 use super::super::names::{self, BucketName, ObjectName};
@@ -20,6 +21,8 @@ pub struct PartsListing {
     pub parts: Vec<PartInfo>,
     /// The last number, if there are more.
     pub next: Option<u32>,
+    /// The checksum that the object is to have, if one was chosen.
+    pub checksum: Option<ChecksumKind>,
     /// How the object is encrypted, if it is.
     pub encrypted: Option<Encrypted>,
 }
@@ -70,16 +73,16 @@ impl Service {
     ) -> Result<PartsListing> {
         let state = self.0.upload(name, id, customer).await?;
         let entries = self.0.entries(&state).await?;
-        let encrypted = state.encrypted.clone();
+        let (checksum, encrypted) = (state.record.checksum, state.encrypted.clone());
         let above = match PartNumber::try_from(after) {
             Ok(number) => Bound::Excluded(number),
             Err(_) if after == 0 => Bound::Unbounded,
-            Err(_) => return Ok(PartsListing { parts: Vec::new(), next: None, encrypted }),
+            Err(_) => return Ok(PartsListing { parts: Vec::new(), next: None, checksum, encrypted }),
         };
         let mut rest = entries.range((above, Bound::Unbounded));
         let parts: Vec<_> = rest.by_ref().take(max).map(|(_, entry)| entry.info(&state)).collect();
         let next = rest.next().and_then(|_| parts.last()).map(|part| part.number);
-        Ok(PartsListing { parts, next, encrypted })
+        Ok(PartsListing { parts, next, checksum, encrypted })
     }
 
     /// Lists the uploads of a bucket.

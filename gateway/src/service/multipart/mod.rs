@@ -14,12 +14,13 @@ use std::time::SystemTime;
 use sealift::store::PutCondition;
 use sealift::{Attempt, PartNumber};
 
-pub use complete::{CompleteRequest, ETagStyle};
+pub use complete::{CompleteRequest, ETagStyle, ListedPart};
 pub use list::{ListedUpload, PartsListing, UploadsListing, UploadsRequest};
 pub use parts::{PartInfo, PartRequest, PartSource};
 pub(super) use state::{State, UploadCache};
 
 use super::attributes::{Attributes, Own, check_size};
+use super::checksums::ChecksumKind;
 use super::encryption::{Encrypted, Sse};
 use super::error::{Failure, FailureKind, Result};
 use super::names::{self, ObjectName};
@@ -34,6 +35,8 @@ pub struct InitiateRequest {
     pub attributes: Attributes,
     /// How it is encrypted. `None` is the bucket's default.
     pub sse: Option<Sse>,
+    /// The checksum it is to have. Its parts then have one each, too.
+    pub checksum: Option<ChecksumKind>,
     /// Whether an object that is there stays, and this fails.
     pub if_not_exists: bool,
 }
@@ -58,7 +61,7 @@ impl Service {
         if request.if_not_exists && inner.properties_at(name).await?.is_some() {
             return Err(Failure::new(FailureKind::AlreadyExists, "The object exists already."));
         }
-        let state = inner.begin_upload(name, &request.attributes, sse.as_ref()).await?;
+        let state = inner.begin_upload(name, &request.attributes, sse.as_ref(), request.checksum).await?;
         Ok(UploadInfo { id: state.id.clone(), encrypted: state.encrypted.clone() })
     }
 
@@ -81,6 +84,7 @@ impl Inner {
         name: &ObjectName,
         attributes: &Attributes,
         sse: Option<&Sse>,
+        checksum: Option<ChecksumKind>,
     ) -> Result<Arc<State>> {
         let (sealer, mut properties) = match sse {
             Some(sse) => {
@@ -102,6 +106,7 @@ impl Inner {
             created: millis(SystemTime::now()),
             store_upload,
             metadata: properties.metadata,
+            checksum,
         };
         let state = State::new(name.clone(), id.clone(), record, sealer);
         let path = names::of_upload(name.bucket(), &id, state::UPLOAD)?;

@@ -1,6 +1,6 @@
 //! Parts: each sealed while it comes in, stored under its client's number, and recorded when it is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -10,6 +10,7 @@ use sealift::store::{Payload, Properties, PutCondition, PutPart};
 use sealift::{ByteRange, ETag, ErrorKind, ObjectKey, PartNumber};
 use serde::{Deserialize, Serialize};
 
+use super::super::checksums::{Checksum, ChecksumKind};
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result};
 use super::super::incoming::{Body, hex};
@@ -55,6 +56,8 @@ pub struct PartInfo {
     pub etag: String,
     /// CRC-64/XZ of its plaintext.
     pub crc64: u64,
+    /// Its checksum, if the upload's are to have one or the client sent one.
+    pub checksum: Option<Checksum>,
     /// When it was stored.
     pub modified: SystemTime,
     /// How the object is encrypted, if it is.
@@ -67,6 +70,8 @@ pub(super) struct PartNote {
     pub(super) len: u64,
     pub(super) md5: String,
     pub(super) crc64: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checksum: Option<Checksum>,
     /// Milliseconds since 1970.
     pub(super) modified: u64,
     pub(super) at: Place,
@@ -98,7 +103,8 @@ impl Service {
     ///
     /// # Errors
     /// [`FailureKind::NoSuchUpload`], [`FailureKind::UploadIsCompleting`], [`FailureKind::MissingLength`],
-    /// [`FailureKind::EntityTooLarge`], those of the CMK's state; what is wrong with the body, found at its end; and what the store says.
+    /// [`FailureKind::EntityTooLarge`], [`FailureKind::InvalidRequest`] if it comes with a checksum of another algorithm than the upload's,
+    /// those of the CMK's state; what is wrong with the body, found at its end; and what the store says.
     pub async fn upload_part(&self, name: &ObjectName, id: &str, request: PartRequest, body: Body) -> Result<PartInfo> {
         let number = number(request.number)?;
         let state = self.0.upload(name, id, request.customer.as_ref()).await?;
@@ -147,7 +153,7 @@ impl Inner {
             let message = format!("A part has at most {MAX_PUT} bytes.");
             return Err(Failure::new(FailureKind::EntityTooLarge, message));
         }
-        let (bytes, seen) = body.checked();
+        let (bytes, seen) = with_checksum(state, body)?.checked();
         let (payload, sealing) = match &state.sealer {
             Some(sealer) => {
                 let (payload, sealing) = sealer.seal_part(number, len, bytes)?;
@@ -173,7 +179,8 @@ impl Inner {
         })?;
         let digests = seen.digests()?;
         let modified = millis(SystemTime::now());
-        let note = PartNote { len, md5: hex(&digests.md5), crc64: digests.crc64, modified, at };
+        let (md5, crc64, checksum) = (hex(&digests.md5), digests.crc64, digests.checksum);
+        let note = PartNote { len, md5, crc64, checksum, modified, at };
         let record = sealing.map(|sealing| sealing.record()).transpose()?;
         let entry = Entry { number, note, record };
         let path = names::of_upload(state.name.bucket(), &state.id, &record_name(number)?)?;
@@ -194,10 +201,10 @@ impl Inner {
         Ok(Place::Part(ETag(String::new())))
     }
 
-    /// The parts that an upload has now: of several sealings of one, the one that the store has.
+    /// The parts that an upload has now: of several sealings of one, the one that the store has, or the last of those that it has.
     pub(super) async fn entries(&self, state: &State) -> Result<BTreeMap<PartNumber, Entry>> {
-        let listed = self.store.list_parts(&state.upload()).await.map_err(Failure::of_upload)?;
-        let in_store: BTreeMap<_, _> = listed.into_iter().map(|part| (part.number, part.etag)).collect();
+        let listed = self.store.list_attempts(&state.upload()).await.map_err(Failure::of_upload)?;
+        let in_store: HashSet<_> = listed.into_iter().map(|part| (part.number, part.etag)).collect();
         let prefix = names::of_upload(state.name.bucket(), &state.id, PART)?;
         let rows: Vec<_> = self.store.list(prefix.as_str()).try_collect().await?;
         let found = rows.into_iter().filter_map(|row| {
@@ -208,7 +215,7 @@ impl Inner {
         let mut entries = BTreeMap::<PartNumber, Entry>::new();
         for entry in found.into_iter().flatten() {
             let is_there = match &entry.note.at {
-                Place::Part(etag) => in_store.get(&entry.number) == Some(etag),
+                Place::Part(etag) => in_store.contains(&(entry.number, etag.clone())),
                 Place::Staged(_) | Place::Nothing => true,
             };
             let is_newer = entries.get(&entry.number).is_none_or(|other| other.note.modified <= entry.note.modified);
@@ -263,9 +270,23 @@ impl Entry {
             len: self.note.len,
             etag: self.note.md5.clone(),
             crc64: self.note.crc64,
+            checksum: self.note.checksum.clone(),
             modified: UNIX_EPOCH + Duration::from_millis(self.note.modified.min(1 << 50)),
             encrypted: state.encrypted.clone(),
         }
+    }
+}
+
+/// A part's checksum is computed by the upload's algorithm. Another one would not be compared at Complete.
+fn with_checksum(state: &State, body: Body) -> Result<Body> {
+    match (state.record.checksum.map(ChecksumKind::algorithm), body.checksum()) {
+        (Some(upload), Some(part)) if upload != part => {
+            let message =
+                format!("The upload was begun with the checksum algorithm {upload}, and the part came with {part}.");
+            Err(Failure::new(FailureKind::InvalidRequest, message))
+        }
+        (Some(upload), None) => Ok(body.with_checksum(upload, || Ok(None))),
+        _ => Ok(body),
     }
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::super::attributes::Own;
+use super::super::checksums::ChecksumKind;
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result, no_such_upload};
 use super::super::incoming::hex;
@@ -41,6 +42,9 @@ pub(in super::super) struct Record {
     pub(super) store_upload: UploadId,
     /// The metadata that the object is to have, its envelope included.
     pub(super) metadata: BTreeMap<String, String>,
+    /// The checksum that the object is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checksum: Option<ChecksumKind>,
 }
 
 /// The record as it is stored.

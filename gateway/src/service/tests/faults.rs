@@ -1,10 +1,11 @@
 //! A store in memory that fails: before it has done what it was asked, or after, when only the answer is lost.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use sealift::store::{
     CompletedPart, GetObject, Limits, ListedObject, MemoryStore, MultipartStore, ObjectInfo, Payload, Properties,
     PutCondition, PutPart, StoredPart, Upload,
@@ -15,6 +16,8 @@ use sealift::{ByteRange, ETag, Error, ErrorKind, ObjectKey, Result, UploadId};
 pub(super) struct FaultyStore {
     inner: MemoryStore,
     plan: Mutex<Plan>,
+    listed: AtomicUsize,
+    taken: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +35,28 @@ enum Fault {
 
 impl FaultyStore {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { inner: MemoryStore::with_limits(limits), plan: Mutex::default() }
+        Self {
+            inner: MemoryStore::with_limits(limits),
+            plan: Mutex::default(),
+            listed: AtomicUsize::new(0),
+            taken: Arc::default(),
+        }
+    }
+
+    /// How many bytes of bodies were taken so far.
+    pub(super) fn taken(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.taken)
+    }
+
+    fn counted(&self, payload: Payload) -> Payload {
+        let taken = self.taken();
+        let count = move |bytes: &bytes::Bytes| _ = taken.fetch_add(bytes.len(), Ordering::SeqCst);
+        Payload::produced(payload.len(), payload.inspect_ok(count))
+    }
+
+    /// How many rows were taken of listings.
+    pub(super) fn listed(&self) -> usize {
+        self.listed.load(Ordering::SeqCst)
     }
 
     /// The next call of this name does nothing and fails.
@@ -108,6 +132,7 @@ impl MultipartStore for FaultyStore {
     }
 
     fn put_part<'a>(&'a self, upload: &'a Upload, part: PutPart) -> BoxFuture<'a, Result<ETag>> {
+        let part = PutPart { payload: self.counted(part.payload), ..part };
         self.run("put_part", self.inner.put_part(upload, part))
     }
 
@@ -139,6 +164,7 @@ impl MultipartStore for FaultyStore {
         properties: &'a Properties,
         condition: PutCondition,
     ) -> BoxFuture<'a, Result<ETag>> {
+        let payload = self.counted(payload);
         self.run("put_object", self.inner.put_object(key, payload, properties, condition))
     }
 
@@ -177,7 +203,8 @@ impl MultipartStore for FaultyStore {
         self.run("replace_metadata", self.inner.replace_metadata(key, metadata, if_match))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ListedObject>> {
-        self.inner.list(prefix)
+    fn list_after<'a>(&'a self, prefix: &'a str, after: &'a str) -> BoxStream<'a, Result<ListedObject>> {
+        let listed = self.inner.list_after(prefix, after);
+        listed.inspect(|_| _ = self.listed.fetch_add(1, Ordering::SeqCst)).boxed()
     }
 }

@@ -18,12 +18,24 @@ async fn upload(service: &Service, id: &str, number: u32, bytes: &[u8]) -> Resul
 }
 
 async fn complete(service: &Service, id: &str, parts: &[PartInfo]) -> Result<Written> {
-    let parts = parts.iter().map(|part| (part.number, format!("\"{}\"", part.etag.to_uppercase()))).collect();
-    service.complete(&object("a"), id, request(Some(parts))).await
+    service.complete(&object("a"), id, request_of(parts)).await
 }
 
-fn request(parts: Option<Vec<(u32, String)>>) -> CompleteRequest {
-    CompleteRequest { parts, min_part: PART as u64, etag_style: ETagStyle::Oss, if_not_exists: false, customer: None }
+fn request_of(parts: &[PartInfo]) -> CompleteRequest {
+    let listed = parts.iter().map(|part| {
+        let checksum = part.checksum.as_ref().map(|checksum| (checksum.algorithm(), checksum.value().to_owned()));
+        ListedPart { number: part.number, etag: format!("\"{}\"", part.etag.to_uppercase()), checksum }
+    });
+    CompleteRequest {
+        parts: Some(listed.collect()),
+        min_part: PART as u64,
+        etag_style: ETagStyle::Oss,
+        if_not_exists: false,
+        len: None,
+        checksum: None,
+        checksum_type: None,
+        customer: None,
+    }
 }
 
 #[tokio::test]
@@ -319,10 +331,155 @@ async fn a_complete_that_is_done_and_forgotten_is_answered_again() {
         let another = begin(&world, sse).await;
         world.service.abort(&object("a"), &another).await.unwrap();
         assert_eq!(kind(complete(&world.another(), &another, &parts).await), FailureKind::NoSuchUpload);
+        // By a gateway that still has the upload at hand.
+        let (other, had) = (begin(&world, aes256()).await, world.another());
+        let part = upload(&had, &other, 1, b"part").await.unwrap();
+        let done = complete(&world.service, &other, std::slice::from_ref(&part)).await.unwrap();
+        assert_eq!(complete(&had, &other, &[part]).await.unwrap().etag, done.etag);
         // What another wrote since is not what this upload made.
         world.put("a", b"another", None).await.unwrap();
         assert_eq!(kind(complete(&world.another(), &id, &parts).await), FailureKind::NoSuchUpload);
     }
+}
+
+#[tokio::test]
+async fn checksums_are_compared_at_complete_and_kept_as_secret_as_the_object() {
+    let algorithm = ChecksumAlgorithm::Crc32c;
+    for (sse, of) in [None, aes256()]
+        .into_iter()
+        .flat_map(|sse| [ChecksumType::Composite, ChecksumType::FullObject].map(move |of| (sse.clone(), of)))
+    {
+        let world = World::new().await;
+        let kind_ = ChecksumKind::new(algorithm, Some(of)).unwrap();
+        let request = InitiateRequest { sse: sse.clone(), checksum: Some(kind_), ..InitiateRequest::default() };
+        let id = world.service.initiate(&object("a"), request).await.unwrap().id;
+        let plain = [bytes(PART, 1), b"the end".to_vec()];
+        let part = |number: u32| PartRequest { number, customer: None };
+        let other = body(&plain[0]).with_checksum(ChecksumAlgorithm::Sha1, || Ok(None));
+        let refused = world.service.upload_part(&object("a"), &id, part(1), other).await;
+        assert_eq!(kind(refused), FailureKind::InvalidRequest);
+        // One is sent, the other is not.
+        let sent = checksum(algorithm, &plain[0]);
+        let expected = sent.value().to_owned();
+        let with = body(&plain[0]).with_checksum(algorithm, || Ok(Some(expected)));
+        let one = world.service.upload_part(&object("a"), &id, part(1), with).await.unwrap();
+        let two = upload(&world.another(), &id, 2, &plain[1]).await.unwrap();
+        assert_eq!(one.checksum, Some(sent));
+        assert_eq!(two.checksum, Some(checksum(algorithm, &plain[1])));
+        let listed = world.another().list_parts(&object("a"), &id, 0, 5, None).await.unwrap();
+        assert_eq!(listed.checksum, Some(kind_));
+        assert!(listed.parts.iter().map(|part| &part.checksum).eq([&one.checksum, &two.checksum]));
+
+        let whole = match of {
+            ChecksumType::FullObject => checksum(algorithm, &plain.concat()),
+            ChecksumType::Composite => {
+                kind_.of_parts([&one, &two].map(|part| (part.checksum.as_ref(), part.len))).unwrap()
+            }
+        };
+        let parts = [one.clone(), two.clone()];
+        let good = CompleteRequest {
+            len: Some(PART as u64 + 7),
+            checksum: Some((algorithm, whole.value().to_owned())),
+            checksum_type: Some(of),
+            ..request_of(&parts)
+        };
+        let other_of = match of {
+            ChecksumType::FullObject => ChecksumType::Composite,
+            ChecksumType::Composite => ChecksumType::FullObject,
+        };
+        let swapped = PartInfo { checksum: two.checksum.clone(), ..one.clone() };
+        for (bad, expected) in [
+            (CompleteRequest { len: Some(7), ..good.clone() }, FailureKind::InvalidRequest),
+            (CompleteRequest { checksum_type: Some(other_of), ..good.clone() }, FailureKind::InvalidRequest),
+            (
+                CompleteRequest { checksum: Some((ChecksumAlgorithm::Crc32, "x".into())), ..good.clone() },
+                FailureKind::InvalidRequest,
+            ),
+            (CompleteRequest { checksum: Some((algorithm, "bad".into())), ..good.clone() }, FailureKind::BadDigest),
+            (
+                CompleteRequest { parts: request_of(&[swapped, two.clone()]).parts, ..good.clone() },
+                FailureKind::InvalidPart,
+            ),
+        ] {
+            assert_eq!(kind(world.service.complete(&object("a"), &id, bad).await), expected);
+        }
+        let secrets =
+            [&one.checksum, &two.checksum, &Some(whole.clone())].map(|sum| sum.as_ref().unwrap().value().to_owned());
+        let is_in_the_clear = async || {
+            let all = stored_everywhere(&world).await;
+            let bodies = all.iter().any(|(_, bytes)| secrets.iter().any(|secret| contains(bytes, secret)));
+            let (_, properties) = match world.keys("test-").await.is_empty() {
+                true => return bodies,
+                false => world.stored("a").await,
+            };
+            bodies || secrets.iter().any(|secret| format!("{properties:?}").contains(secret))
+        };
+        assert_eq!(is_in_the_clear().await, sse.is_none());
+        let written = world.another().complete(&object("a"), &id, good.clone()).await.unwrap();
+        assert_eq!(written.checksum.as_ref(), Some(&whole));
+        assert_eq!(is_in_the_clear().await, sse.is_none());
+        let again = world.another().complete(&object("a"), &id, good.clone()).await.unwrap();
+        assert_eq!(again.checksum.as_ref(), Some(&whole));
+        let bad = CompleteRequest { checksum: Some((algorithm, "bad".into())), ..good };
+        assert_eq!(kind(world.service.complete(&object("a"), &id, bad).await), FailureKind::BadDigest);
+        let info = world.another().head_object(&object("a"), None).await.unwrap();
+        assert_eq!(info.checksum.as_ref(), Some(&whole));
+    }
+}
+
+fn checksum(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Checksum {
+    let mut hasher = checksums::Hasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test]
+async fn the_parts_of_an_object_are_known_while_it_is_what_was_uploaded() {
+    for sse in [None, aes256()] {
+        let world = World::new().await;
+        let id = begin(&world, sse.clone()).await;
+        let mut parts = Vec::new();
+        for (number, len) in [(1, PART), (2, PART), (9, PART + 5), (10, 7)] {
+            parts.push(upload(&world.service, &id, number, &bytes(len, number.into())).await.unwrap());
+        }
+        complete(&world.service, &id, &parts).await.unwrap();
+        let opened = world.another().open_object(&object("a"), None).await.unwrap();
+        let found: Vec<_> = opened.parts().unwrap().into_iter().map(|part| (part.number, part.range)).collect();
+        let at = PART as u64;
+        assert_eq!(found, [(1, 0..at), (2, at..2 * at), (9, 2 * at..3 * at + 5), (10, 3 * at + 5..3 * at + 12)]);
+        // A copy has the ETag of four parts, and is one.
+        let request = CopyRequest {
+            source: object("a"),
+            source_key: None,
+            conditions: Conditions::default(),
+            attributes: None,
+            checksum: None,
+            sse: sse.clone(),
+            if_not_exists: false,
+        };
+        world.service.copy_object(&object("b"), request).await.unwrap();
+        assert_eq!(world.another().open_object(&object("b"), None).await.unwrap().parts(), None);
+        world.put("c", &bytes(2 << 20, 1), sse).await.unwrap();
+        let one = ObjectPart { number: 1, range: 0..2 << 20 };
+        assert_eq!(world.another().open_object(&object("c"), None).await.unwrap().parts(), Some(vec![one]));
+    }
+}
+
+/// An upload that was begun without says nothing of the object, and compares what was sent with its parts all the same.
+#[tokio::test]
+async fn checksums_of_parts_are_compared_where_the_upload_has_none() {
+    let world = World::new().await;
+    let id = begin(&world, aes256()).await;
+    let with = body(b"one").with_checksum(ChecksumAlgorithm::Sha256, || Ok(None));
+    let request = PartRequest { number: 1, customer: None };
+    let one = world.service.upload_part(&object("a"), &id, request, with).await.unwrap();
+    let wrong = PartInfo { checksum: Some(checksum(ChecksumAlgorithm::Sha256, b"two")), ..one.clone() };
+    assert_eq!(kind(complete(&world.service, &id, &[wrong]).await), FailureKind::InvalidPart);
+    assert_eq!(complete(&world.service, &id, &[one]).await.unwrap().checksum, None);
 }
 
 #[tokio::test]
@@ -344,6 +501,34 @@ async fn every_part_comes_with_the_key_that_the_upload_was_begun_with() {
     let request = PartRequest { number: 1, customer: Some(key(1)) };
     let sent = world.service.upload_part(&object("a"), &managed, request, body(b"x")).await;
     assert_eq!(kind(sent), FailureKind::InvalidArgument);
+}
+
+/// A body is on its way through: no more of it is in memory than the stripes that are being sealed.
+#[tokio::test]
+async fn a_part_is_never_in_memory_as_a_whole() {
+    const LEN: usize = 24 << 20;
+    for sse in [None, aes256()] {
+        let store = Arc::new(FaultyStore::new(limits(1)));
+        let world = World::over(store.clone()).await;
+        let id = begin(&world, sse.clone()).await;
+        for is_part in [true, false] {
+            let (taken, before) = (store.taken(), store.taken().load(std::sync::atomic::Ordering::SeqCst));
+            let pieces = bytes(LEN, 1).chunks(64 << 10).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            let sent = stream::iter(pieces.into_iter().enumerate()).map(move |(n, piece)| {
+                let passed = taken.load(std::sync::atomic::Ordering::SeqCst) - before;
+                assert!((n * (64 << 10)).saturating_sub(passed) <= 4 << 20, "{n}: {passed}");
+                Ok(piece)
+            });
+            let sent = Body::new(Some(LEN as u64), sent);
+            if is_part {
+                let request = PartRequest { number: 1, customer: None };
+                world.service.upload_part(&object("a"), &id, request, sent).await.unwrap();
+            } else {
+                let request = PutRequest { sse: sse.clone(), ..PutRequest::default() };
+                world.service.put_object(&object("b"), sent, request).await.unwrap();
+            }
+        }
+    }
 }
 
 /// In a directory, where attempts at a part could wait for each other.

@@ -46,6 +46,59 @@ async fn plaintext_is_stored_as_it_is_and_sealed_objects_are_sealed() {
 }
 
 #[tokio::test]
+async fn a_checksum_that_was_chosen_is_kept_with_the_object_and_its_copies() {
+    let world = World::new().await;
+    let of = |algorithm, bytes: &[u8]| {
+        let mut hasher = checksums::Hasher::new(algorithm);
+        hasher.update(bytes);
+        Some(hasher.finish())
+    };
+    // As one request, with its facts in a place of their own, and in parts.
+    for (len, is_known) in [(0, true), (62, true), (2 << 20, true), (62, false), ((8 << 20) + 5, false)] {
+        for (sse, algorithm) in [None, aes256()].into_iter().zip([ChecksumAlgorithm::Sha256, ChecksumAlgorithm::Crc32])
+        {
+            let plain = bytes(len, 7);
+            let sent = match is_known {
+                true => body(&plain),
+                false => Body::new(None, stream::iter([Ok(Bytes::from(plain.clone()))])),
+            };
+            let request = PutRequest { sse: sse.clone(), ..PutRequest::default() };
+            let sent = sent.with_checksum(algorithm, || Ok(None));
+            let written = world.service.put_object(&object("a"), sent, request).await.unwrap();
+            let expected = of(algorithm, &plain);
+            assert_eq!(written.checksum, expected);
+            assert_eq!(world.another().head_object(&object("a"), None).await.unwrap().checksum, expected);
+            let (_, properties) = world.stored("a").await;
+            let value = expected.as_ref().unwrap().value();
+            assert!(sse.is_none() || !format!("{properties:?}").contains(value), "it is of the plaintext");
+
+            // Onto itself and elsewhere, with it or with another that is asked for.
+            for (to, wanted, sse) in [
+                ("a", None, sse.clone()),
+                ("b", None, aes256()),
+                ("a", Some(algorithm), sse.clone()),
+                ("b", Some(ChecksumAlgorithm::Sha1), None),
+                ("a", Some(ChecksumAlgorithm::Sha1), sse),
+            ] {
+                let request = CopyRequest {
+                    source: object("a"),
+                    source_key: None,
+                    conditions: Conditions::default(),
+                    attributes: None,
+                    checksum: wanted,
+                    sse,
+                    if_not_exists: false,
+                };
+                let expected = of(wanted.unwrap_or(algorithm), &plain);
+                assert_eq!(world.service.copy_object(&object(to), request).await.unwrap().0.checksum, expected);
+                assert_eq!(world.another().head_object(&object(to), None).await.unwrap().checksum, expected);
+                assert_eq!(world.read(to).await.unwrap(), plain);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_gateway_seals_sealift_opens() {
     let world = World::new().await;
     let plain = bytes((2 << 20) + 7, 1);
@@ -99,6 +152,7 @@ async fn copies_onto_itself_change_the_encryption_and_nothing_else() {
             source_key: None,
             conditions: Conditions::default(),
             attributes: None,
+            checksum: None,
             sse,
             if_not_exists: false,
         };
@@ -242,6 +296,31 @@ async fn objects_are_listed_in_pages_and_in_groups() {
         assert_eq!(rows, ["dir/1:2", "dir/2:3", "dir/sub/"]);
     }
     assert!(list("none", "", 5).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_page_does_not_read_again_what_was_before_it() {
+    let store = Arc::new(faults::FaultyStore::new(limits(1)));
+    let world = World::over(store.clone()).await;
+    for key in ["a", "b/1", "b/2", "b/3", "b/4", "c", "d/1", "d/2", "d/3", "e"] {
+        world.put(key, TEXT, None).await.unwrap();
+    }
+    // Those of the page, those that are in one row with others, and the one that shows that there are more.
+    for (delimiter, after, read) in [("", "", 3), ("", "b/4", 3), ("/", "b/", 5), ("/", "d/", 1), ("/", "e", 0)] {
+        let before = store.listed();
+        let after = after.to_owned();
+        let request = ListRequest { prefix: String::new(), delimiter: delimiter.to_owned(), after, max: 2 };
+        world.service.list_objects(&bucket(), &request).await.unwrap();
+        assert_eq!(store.listed() - before, read, "{request:?}");
+    }
+    // A prefix, and the beginning of a name, are no rows.
+    for (prefix, after, first) in [("b/", "b/", Some("b/1")), ("", "b", Some("b/")), ("b/", "b/4", None)] {
+        let (prefix, delimiter, after) = (prefix.to_owned(), "/".to_owned(), after.to_owned());
+        let request = ListRequest { prefix, delimiter, after, max: 1 };
+        let page = world.service.list_objects(&bucket(), &request).await.unwrap();
+        let found = page.objects.first().map(|row| row.key.clone()).or(page.prefixes.first().cloned());
+        assert_eq!(found.as_deref(), first, "{request:?}");
+    }
 }
 
 #[tokio::test]
