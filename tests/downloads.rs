@@ -137,6 +137,30 @@ async fn each_part_is_one_request_however_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_of_up_to_64_kib_is_one_request_however_it_is_read() {
+    let world = World::new(9, 60_000).await;
+    let overhead = world.open().await.unwrap().info().len - 60_000;
+    for (body, again) in [(60_000, 0), (65_536, 0), (65_537, 1)] {
+        let plain = Rng::new(body).bytes((body - overhead) as usize);
+        world.put(plain.clone()).await;
+        let mut before = world.store.reads();
+        let mut since = || world.store.reads() - std::mem::replace(&mut before, world.store.reads());
+        let reader = world.open().await.unwrap();
+        assert_eq!((since(), reader.info().len), (1, body), "opened");
+        let range = ByteRange::Inclusive { first: 20_000, last: 40_000 };
+        assert!(reader.read_range(range).await.unwrap() == plain[20_000..=40_000]);
+        assert_eq!(since(), again * 2, "a range, {body}: the part's header and the chunks");
+        assert!(reader.stream(0..u64::MAX).try_collect::<Vec<_>>().await.unwrap().concat() == plain);
+        assert_eq!(since(), again, "as a stream, {body}");
+        assert_eq!(reader.verify(None).await.unwrap().plain_len, plain.len() as u64);
+        assert_eq!(since(), again, "verified, {body}");
+        world.get().await.unwrap();
+        world.assert_target_is(&plain);
+        assert_eq!(since(), 1 + again, "opened and written to a file, {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_sent_before_a_read_broke_off_is_not_sent_again() {
     let world = World::new(7, 40 * MIB).await;
     let reader = world.open().await.unwrap();

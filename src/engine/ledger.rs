@@ -76,7 +76,7 @@ struct PartRow {
 
 impl From<&SealedPart> for PartRow {
     fn from(part: &SealedPart) -> Self {
-        let salt = part.salt.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let salt = base16ct::lower::encode_string(part.salt.as_bytes());
         Self { number: part.number.get(), len: part.len, crc64: part.crc64, salt }
     }
 }
@@ -84,14 +84,8 @@ impl From<&SealedPart> for PartRow {
 impl PartRow {
     fn part(&self) -> Result<SealedPart> {
         let malformed = || Error::new(ErrorKind::Ledger, "a ledger record holds a salt that is none");
-        let mut salt = [0; Salt::LEN];
-        if self.salt.len() != 2 * Salt::LEN || !self.salt.is_ascii() {
-            return Err(malformed());
-        }
-        for (n, byte) in salt.iter_mut().enumerate() {
-            let digits = self.salt.get(2 * n..2 * n + 2).ok_or_else(malformed)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
-        }
+        let salt = base16ct::lower::decode_vec(&self.salt).ok().and_then(|salt| salt.try_into().ok());
+        let salt = salt.ok_or_else(malformed)?;
         Ok(SealedPart { number: self.number.try_into()?, len: self.len, salt: Salt(salt), crc64: self.crc64 })
     }
 }
@@ -491,7 +485,7 @@ pub(super) fn path_in(dir: &Path, object_id: &ObjectId) -> PathBuf {
 
 /// The id a person types: hex, because base64url may begin with a dash.
 pub(crate) fn id_of(object_id: &ObjectId) -> String {
-    object_id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(object_id.as_bytes())
 }
 
 pub(super) fn lock(file: &File, path: &Path) -> Result<()> {

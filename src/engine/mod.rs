@@ -154,7 +154,8 @@ impl EngineBuilder {
     /// The most memory, in bytes, that all uploads and reads on this engine together take for data. Default: 256 MiB.
     ///
     /// Whoever reads more slowly than the network, or writes to a slow store, is made to wait; nothing grows. A stream being uploaded takes
-    /// a MiB for each thread and one more on top, for plaintext that waits to be sealed; those of one stream are in the budget.
+    /// a MiB for each thread and one more on top, for plaintext that waits to be sealed; those of one stream are in the budget. A reader of
+    /// an object of up to 64 KiB, sealed, keeps that on top.
     #[must_use]
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;

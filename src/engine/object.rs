@@ -196,9 +196,7 @@ impl ObjectSealer {
     /// How long the trailer of an object with so many parts and these attributes is. Parts without bytes do not count.
     #[must_use]
     pub fn trailer_len(parts: usize, attributes: &BTreeMap<String, Vec<u8>>) -> u64 {
-        let attributes = attributes.iter().map(|(name, value)| (3 + name.len() + value.len()) as u64).sum::<u64>();
-        let manifest = (18 + ManifestPart::ROW as u64 * parts as u64).saturating_add(attributes);
-        crypto::sealed_len(manifest).unwrap_or(u64::MAX).saturating_add(12)
+        trailer::len_of(parts, attributes)
     }
 
     /// The trailer that makes these sealings, ascending by number, the object. Those of parts without bytes are left out.

@@ -136,6 +136,13 @@ impl Manifest {
         out
     }
 
+    /// How many bytes that is of a manifest of so many parts and these attributes.
+    pub(super) fn encoded_len(parts: usize, attributes: &BTreeMap<String, Vec<u8>>) -> u64 {
+        // Before the rows: version, flags and zeros; the number of parts; the object's length.
+        let rows = (ManifestPart::ROW as u64).saturating_mul(parts as u64);
+        rows.saturating_add(4 + 4 + 8).saturating_add(attributes_len(attributes) as u64)
+    }
+
     /// The manifest that these bytes encode. They have one spelling: what parses encodes to the same bytes.
     ///
     /// # Errors
@@ -194,15 +201,19 @@ impl Manifest {
         if attributes.keys().any(|name| !(1..=255).contains(&name.len())) {
             return Err("an attribute's name has 1 to 255 bytes");
         }
-        let attributes_len = attributes
-            .iter()
-            .flat_map(|(name, value)| [1, name.len(), 2, value.len()])
-            .fold(2_usize, |total, len| total.saturating_add(len));
-        if attributes_len > MAX_ATTRIBUTES {
+        if attributes_len(&attributes) > MAX_ATTRIBUTES {
             return Err("the attributes have at most 4,096 bytes in all");
         }
         Ok(Self { parts, checksums, attributes, plain_len, sealed_len })
     }
+}
+
+/// Bytes that all attributes take, their count included.
+fn attributes_len(attributes: &BTreeMap<String, Vec<u8>>) -> usize {
+    attributes
+        .iter()
+        .flat_map(|(name, value)| [1, name.len(), 2, value.len()])
+        .fold(2_usize, |total, len| total.saturating_add(len))
 }
 
 /// Cannot happen with at most 10,000 parts of at most 5 GiB.
@@ -259,7 +270,7 @@ fn malformed(why: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -371,7 +382,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn manifests()(
+        pub(in crate::format) fn manifests()(
             rows in prop::collection::btree_map(1_u32..=10_000, (1..=MAX_PART_PLAIN, any::<u64>(), any::<[u8; 24]>()), 0..20),
             checksums: bool,
             attributes in prop::collection::btree_map("\\PC{1,20}", prop::collection::vec(any::<u8>(), 0..40), 0..8),

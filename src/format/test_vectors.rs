@@ -84,10 +84,6 @@ fn plaintext(len: usize) -> Vec<u8> {
     (0_u32..).flat_map(|i| Sha256::digest(i.to_be_bytes())).take(len).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Upload {
     fn new(name: &'static str, parts: &[(u32, usize)]) -> Self {
         let mut upload = Self {
@@ -198,7 +194,10 @@ fn opens(
     let mut upload = Upload::new(name, parts);
     adjust(&mut upload);
     let stored = upload.stored();
-    let expected = Expected::Plaintext { len: upload.plaintext.len(), sha256: hex(&Sha256::digest(&upload.plaintext)) };
+    let expected = Expected::Plaintext {
+        len: upload.plaintext.len(),
+        sha256: base16ct::lower::encode_string(&Sha256::digest(&upload.plaintext)),
+    };
     vector(description, &upload, stored, KEY, expected)
 }
 
@@ -220,12 +219,12 @@ fn vector(description: &'static str, upload: &Upload, stored: Stored, key: &'sta
     Vector {
         name: upload.name,
         description,
-        cmk: hex(&cmk()),
-        data_key: hex(&upload.data_key()),
+        cmk: base16ct::lower::encode_string(&cmk()),
+        data_key: base16ct::lower::encode_string(&upload.data_key()),
         bucket: BUCKET,
         key,
         metadata: stored.metadata,
-        body: hex(&stored.body),
+        body: base16ct::lower::encode_string(&stored.body),
         expected,
     }
 }
@@ -273,7 +272,8 @@ fn sound_objects() -> Vec<Vector> {
             stored.replace("sealift-data-keys", r#"[{"kms":"#, "[ {\n\"\\u006b\\u006D\\u0073\" : ");
             stored.metadata = stored.metadata.into_iter().map(|(name, value)| (name.to_uppercase(), value)).collect();
             stored.set("author", "someone");
-            let expected = Expected::Plaintext { len: 5, sha256: hex(&Sha256::digest(plaintext(5))) };
+            let expected =
+                Expected::Plaintext { len: 5, sha256: base16ct::lower::encode_string(&Sha256::digest(plaintext(5))) };
             let description = "An envelope no writer writes, but readers parse; and metadata of the caller's own.";
             vector(description, &upload, stored, KEY, expected)
         },
@@ -284,7 +284,8 @@ fn sound_objects() -> Vec<Vector> {
             let data_keys = [vec![other], envelope.data_keys().to_vec()].concat();
             let envelope = Envelope::new(upload.object_id, data_keys, envelope.context().clone(), false).unwrap();
             let stored = Stored { metadata: envelope.to_metadata(), body: upload.body() };
-            let expected = Expected::Plaintext { len: 5, sha256: hex(&Sha256::digest(plaintext(5))) };
+            let expected =
+                Expected::Plaintext { len: 5, sha256: base16ct::lower::encode_string(&Sha256::digest(plaintext(5))) };
             let description = "The second recipient is the one this reader is configured with.";
             vector(description, &upload, stored, KEY, expected)
         },

@@ -4,6 +4,8 @@
 //! sealed manifest (90 to 444,616 bytes) ‖ its length u32 ‖ "SEALIFT1"
 //! ```
 
+use std::collections::BTreeMap;
+
 use super::{Manifest, context};
 use crate::crypto::{self, Backend, DataKey};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +27,12 @@ const SEALED_MANIFEST: std::ops::RangeInclusive<u32> = 90..=444_616;
 pub fn seal(backend: Backend, key: &DataKey, object_id: &ObjectId, manifest: &Manifest) -> Result<Vec<u8>> {
     let sealed = crypto::seal_message(backend, key, &context::manifest(object_id), &manifest.encode())?;
     Ok(join(sealed))
+}
+
+/// How long the trailer of an object with so many parts and these attributes is.
+pub(crate) fn len_of(parts: usize, attributes: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let sealed = crypto::sealed_len(Manifest::encoded_len(parts, attributes));
+    sealed.unwrap_or(u64::MAX).saturating_add(FOOTER)
 }
 
 /// How many bytes at the end of the body are the trailer: 102 to 444,628. `tail` is the body's end, at least its last
@@ -96,6 +104,9 @@ fn malformed(why: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "in a test, a panic is the report")]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::manifest::tests::manifests;
     use super::*;
 
     const ID: ObjectId = ObjectId::from_bytes(*b"0123456789abcdef");
@@ -123,6 +134,20 @@ mod tests {
         assert_eq!(kind(len_at_end(&trailer[trailer.len() - 11..], len)), ErrorKind::Malformed);
         assert_eq!(kind(len_at_end(&trailer, len - 1)), ErrorKind::Malformed);
         assert_eq!(kind(len_at_end(&[], 0)), ErrorKind::Malformed);
+    }
+
+    proptest! {
+        #[test]
+        fn the_length_is_known_before_it_is_sealed(manifest in manifests()) {
+            let trailer = seal(Backend::default(), &DataKey::random().unwrap(), &ID, &manifest).unwrap();
+            prop_assert_eq!(trailer.len() as u64, len_of(manifest.parts().len(), manifest.attributes()));
+        }
+    }
+
+    #[test]
+    fn the_longest_and_the_shortest_length_are_known_too() {
+        assert_eq!(len_of(0, &BTreeMap::new()), 102);
+        assert_eq!(len_of(10_000, &[("n".into(), vec![0; 4_096 - 6])].into()), 444_628);
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Token {
 
     /// The key that `name` means: the one with that id, or else the one with that label.
     fn key(&self, session: &Session, name: &str) -> Result<Found, Failed> {
-        if let Some(id) = from_hex(name)
+        if let Some(id) = base16ct::mixed::decode_vec(name).ok().filter(|id| !id.is_empty())
             && let Some(found) = self.only(self.find(session, None, Some(&id))?, name)?
         {
             return Ok(found);
@@ -280,7 +280,7 @@ impl Token {
             }
             let id = match id.as_slice() {
                 [] => String::from_utf8_lossy(&label).into_owned(),
-                id => secret::hex(id),
+                id => base16ct::lower::encode_string(id),
             };
             // Not every token tells.
             if let Some(len) = len.filter(|len| usize::try_from(*len) != Ok(DataKey::LEN)) {
@@ -507,13 +507,6 @@ fn says_wrong_tag(rv: &RvError) -> bool {
         RvError::UnknownErrorCode(code) => *code == AEAD_DECRYPT_FAILED,
         _ => false,
     }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 /// Runs what blocks where it may.

@@ -144,7 +144,7 @@ impl RsaEscrow {
     }
 
     fn new(public: OaepPublicKey, private: Option<OaepPrivateKey>) -> Self {
-        let id = secret::hex(&Sha256::digest(public.spki()));
+        let id = base16ct::lower::encode_string(&Sha256::digest(public.spki()));
         Self { public, private, id }
     }
 

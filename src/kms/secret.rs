@@ -1,7 +1,6 @@
 //! What the key services that hold their own key material share: reading it, naming it, and wrapping data keys under
 //! it.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 
@@ -55,18 +54,9 @@ pub(super) fn fingerprint(label: &str, key: &DataKey) -> String {
     hasher.update(label);
     hasher.update([0]);
     hasher.update(key.expose());
-    let mut hex = hex(&hasher.finalize_reset());
+    let mut hex = base16ct::lower::encode_string(&hasher.finalize_reset());
     hex.truncate(32);
     hex
-}
-
-/// `bytes` as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// The key that is written as `text`: standard base64 with padding of 32 bytes, white space around it allowed.

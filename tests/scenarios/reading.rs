@@ -142,6 +142,43 @@ async fn s15_an_object_overwritten_while_it_is_read_is_refused() {
 }
 
 #[tokio::test]
+async fn s15_a_small_object_overwritten_while_it_is_read_is_wholly_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for store in [
+        Arc::new(MemoryStore::new()) as Arc<dyn MultipartStore>,
+        Arc::new(DirStore::open(dir.path().join("store")).unwrap()),
+    ] {
+        let world = World::on(store);
+        let old = noise(60_000);
+        world.put("object", &old, 50_000).await;
+        let reader = world.open("object").await.unwrap();
+        world.put("object", &noise(60_001), 50_000).await;
+        assert!(reader.read_range("40000-55000".parse().unwrap()).await.unwrap() == old[40_000..=55_000]);
+        assert!(read_all(&reader).await.unwrap() == old);
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        reader.write_to_file(&target, GetOptions::default()).await.unwrap();
+        assert!(std::fs::read(&target).unwrap() == old);
+        assert!(world.read("object").await.unwrap() == noise(60_001));
+    }
+}
+
+#[tokio::test]
+async fn a_small_object_that_was_altered_gives_nothing() {
+    let world = World::new();
+    world.put("object", &noise(60_000), 50_000).await;
+    let whole = world.stored("object").await;
+    for at in [0, 30, 100, 20_000, 49_000, 50_100, 55_000] {
+        let mut altered = whole.clone();
+        altered.body[at] ^= 1;
+        world.replace("object", &altered).await;
+        let reader = world.open("object").await.unwrap();
+        assert_eq!(read_all(&reader).await.unwrap_err().kind(), ErrorKind::Authentication, "{at}");
+        assert_eq!(reader.verify(None).await.unwrap_err().kind(), ErrorKind::Authentication, "{at}");
+    }
+}
+
+#[tokio::test]
 async fn s15_an_object_overwritten_in_the_middle_of_a_stream_is_refused_or_wholly_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let directory = Arc::new(DirStore::open(dir.path().join("store")).unwrap());

@@ -132,8 +132,7 @@ pub(crate) async fn data_key(args: DataKey) -> Result {
     output::say(
         "warning: whoever has this key can read this object and forge it, for ever; keep it out of logs and histories",
     );
-    let hex: String = reader.data_key().expose().iter().map(|byte| format!("{byte:02x}")).collect();
-    output::print(&hex)
+    output::print(&base16ct::lower::encode_string(reader.data_key().expose()))
 }
 
 pub(crate) fn exists(path: &Path) -> Failure {

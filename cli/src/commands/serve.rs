@@ -147,10 +147,7 @@ impl Demo {
         let dir = tempfile::Builder::new().prefix("sealift-demo-").tempdir();
         let dir = dir.map_err(|e| Error::io("making a temporary directory", e))?;
         // A fresh key is as good a secret as any.
-        let secret = sealift::DataKey::random()?.expose().iter().take(16).fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let secret = base16ct::lower::encode_string(&sealift::DataKey::random()?.expose()[..16]);
         Ok(Self { dir, secret })
     }
 

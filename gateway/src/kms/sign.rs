@@ -101,7 +101,7 @@ fn acs3(head: &Parts, body: &[u8], fields: &str, keys: &AccessKeys, now: SystemT
     if !signed.is_sorted() {
         return Err(incomplete("SignedHeaders"));
     }
-    let hash = hex(&Sha256::digest(body));
+    let hash = base16ct::lower::encode_string(&Sha256::digest(body));
     if !is_same(hash.as_bytes(), value("x-acs-content-sha256")?.as_bytes()) {
         return Err(mismatch());
     }
@@ -124,9 +124,9 @@ fn acs3(head: &Parts, body: &[u8], fields: &str, keys: &AccessKeys, now: SystemT
         canonical.push_str(&format!("{name}:{}\n", value(name)?));
     }
     canonical.push_str(&format!("\n{}\n{hash}", signed.join(";")));
-    let to_sign = format!("{ACS3}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let to_sign = format!("{ACS3}\n{}", base16ct::lower::encode_string(&Sha256::digest(canonical.as_bytes())));
     let mac = Hmac::<Sha256>::new_from_slice(key.secret().expose().as_bytes()).expect("HMAC takes keys of any length");
-    let expected = hex(&mac.chain_update(to_sign).finalize().into_bytes());
+    let expected = base16ct::lower::encode_string(&mac.chain_update(to_sign).finalize().into_bytes());
     if is_same(expected.as_bytes(), given.as_bytes()) { Ok(key) } else { Err(mismatch()) }
 }
 
@@ -160,10 +160,6 @@ fn incomplete(name: &str) -> Refusal {
 /// [RFC 3986, section 2.1](https://www.rfc-editor.org/rfc/rfc3986#section-2.1).
 fn percent_encode(text: &str, to: &mut String) {
     to.extend(percent_encoding::utf8_percent_encode(text, UNRESERVED));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const VERSION: &str = "2016-01-20";
@@ -259,16 +255,16 @@ mod tests {
     fn the_newer_signature_covers_headers_and_body() {
         let ask = |change: &dyn Fn(&mut Parts, &mut Vec<u8>)| {
             let mut body = b"KeyId=a".to_vec();
-            let hash = hex(&Sha256::digest(&body));
+            let hash = base16ct::lower::encode_string(&Sha256::digest(&body));
             let signed = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version";
             let (date, nonce) = ("2016-02-23T12:46:24Z", "n");
             let canonical = format!(
                 "POST\n/\na=b%20c\nhost:h:1\nx-acs-action:Encrypt\nx-acs-content-sha256:{hash}\nx-acs-date:{date}\n\
                  x-acs-signature-nonce:{nonce}\nx-acs-version:{VERSION}\n\n{signed}\n{hash}"
             );
-            let to_sign = format!("{ACS3}\n{}", hex(&Sha256::digest(canonical)));
+            let to_sign = format!("{ACS3}\n{}", base16ct::lower::encode_string(&Sha256::digest(canonical)));
             let mac = Hmac::<Sha256>::new_from_slice(b"testsecret").unwrap().chain_update(to_sign);
-            let signature = hex(&mac.finalize().into_bytes());
+            let signature = base16ct::lower::encode_string(&mac.finalize().into_bytes());
             let request = http::Request::builder().method("POST").uri("/?a=b%20c").header("host", "h:1");
             let request = request
                 .header("x-acs-action", "Encrypt")

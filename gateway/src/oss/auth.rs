@@ -81,14 +81,7 @@ fn text<'a>(request: &'a OssRequest, name: &str) -> Result<Option<&'a str>, Refu
 
 /// A SHA-256 in hexadecimal. The other value that clients send says that the payload is not signed.
 fn hash(text: &str) -> Option<[u8; 32]> {
-    let mut hash = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(hash)
+    base16ct::mixed::decode_vec(text).ok()?.try_into().ok()
 }
 
 /// `20231203T121212Z`

@@ -300,5 +300,5 @@ fn request_id() -> RequestId {
     let mut bytes = [0; 12];
     // Only a name: without randomness, every signature and seal fails anyway.
     let _ = getrandom::fill(&mut bytes);
-    RequestId(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
+    RequestId(base16ct::upper::encode_string(&bytes))
 }

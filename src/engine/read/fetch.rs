@@ -26,11 +26,17 @@ pub(super) struct Fetch<'a> {
     pub(super) origin: Origin<'a>,
     /// What it was when it was opened. If it has another ETag now, nothing more is read.
     pub(super) info: &'a ObjectInfo,
+    /// All of its body, if opening it brought that: then nothing is asked for.
+    pub(super) whole: Option<&'a Bytes>,
 }
 
 impl<'a> Fetch<'a> {
     /// Asks for `range`, which is not empty.
     pub(super) async fn range(self, range: Range<u64>) -> Result<Body<'a>> {
+        if let Some(whole) = self.whole {
+            let rest = slice(whole, &range).ok_or_else(wrong_length)?;
+            return Ok(Body { fetch: self, left: range.end..range.end, stream: None, rest, failures: 0 });
+        }
         let mut body = Body { fetch: self, left: range, stream: None, rest: Bytes::new(), failures: 0 };
         body.connect().await?;
         Ok(body)
@@ -140,6 +146,11 @@ impl Body<'_> {
         let Origin { retries, shared, .. } = self.fetch.origin;
         retries.wait(shared, self.failures, error).await
     }
+}
+
+fn slice(whole: &Bytes, range: &Range<u64>) -> Option<Bytes> {
+    let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+    whole.get(range).map(|part| whole.slice_ref(part))
 }
 
 pub(super) fn unexpected_range(key: &ObjectKey) -> Error {

@@ -34,6 +34,7 @@ pub(crate) use fetch::Origin;
 pub use file::{GetOptions, Written};
 pub use partial::partial_path;
 use spans::{Opened, Sealed, Stripe};
+use tail::whole_body;
 pub(crate) use tail::{Tail, Unlocked, envelope_of, fetch_tail};
 pub use unsealed::UnsealedReader;
 
@@ -54,7 +55,8 @@ pub struct ReadOptions {
 /// A sealed object, open for reading. Cheap to clone; every read may run beside others.
 ///
 /// All reads are of the object as it was when it was opened: if it is replaced meanwhile, they fail with
-/// [`Changed`](ErrorKind::Changed).
+/// [`Changed`](ErrorKind::Changed). A sealed body of up to 64 KiB comes with the request that opens it, is kept as long as the reader,
+/// outside of the memory budget, and is read from there: the store is not asked again, and what is read is the old object.
 #[derive(Clone)]
 pub struct Reader(Arc<Inner>);
 
@@ -63,6 +65,8 @@ struct Inner {
     store: Arc<dyn MultipartStore>,
     key: ObjectKey,
     info: ObjectInfo,
+    /// All of the body, if it is so short that opening it brought that: then it is read from here.
+    whole: Option<Bytes>,
     envelope: Envelope,
     data_key: DataKey,
     recipient: usize,
@@ -108,13 +112,15 @@ impl Engine {
         let Unlocked { data_key, recipient, manifest } = found.unlock(origin, trusted, data_keys).await?;
         let layout = Layout::new(&manifest);
         let openers = layout.parts().iter().map(|_| OnceLock::new()).collect();
-        let Tail { info, envelope, .. } = found;
+        let Tail { info, envelope, bytes } = found;
+        let whole = whole_body(&info, bytes);
         let shared = Arc::clone(self.shared());
         Ok(Reader(Arc::new(Inner {
             shared,
             store,
             key,
             info,
+            whole,
             envelope,
             data_key,
             recipient,
@@ -231,7 +237,8 @@ impl Reader {
             .right_stream()
     }
 
-    /// Opens everything and keeps nothing: every chunk is authenticated, and every part compared with its checksum if it has one.
+    /// Opens everything and keeps nothing: every chunk is authenticated, and every part compared with its checksum if it has one. Of an
+    /// object of up to 64 KiB, sealed, it is what came when it was opened: to see what the store has by now, open it again.
     ///
     /// # Errors
     /// As [`read_range`](Self::read_range).

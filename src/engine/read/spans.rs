@@ -183,9 +183,9 @@ impl Inner {
         Some(Span::first_of(piece, at, u64::from(stripes) * STRIPE_CHUNKS as u64))
     }
 
-    /// The object's body, if the store lets the workers read it themselves.
+    /// The object's body, if it is not here yet and the store lets the workers read it themselves.
     async fn body(&self) -> Result<Option<Arc<dyn ReadAt>>> {
-        match self.store.direct() {
+        match self.store.direct().filter(|_| self.whole.is_none()) {
             Some(store) => self.retries.run(&self.shared, || store.read_body(&self.key, &self.info.etag)).await,
             None => Ok(None),
         }
@@ -258,7 +258,7 @@ impl Inner {
         first_chunk: u64,
         sealed: &Range<u64>,
     ) -> Result<(Body<'_>, Arc<Opener>)> {
-        let fetch = Fetch { origin: self.origin(), info: &self.info };
+        let fetch = Fetch { origin: self.origin(), info: &self.info, whole: self.whole.as_ref() };
         let missing = || Error::new(ErrorKind::Internal, "no such part");
         let part = self.layout.parts().get(index).ok_or_else(missing)?;
         if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {

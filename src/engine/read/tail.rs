@@ -1,5 +1,6 @@
 //! The end of an object, with its trailer, and its metadata, with the envelope: what opening it begins with.
 
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use super::fetch::{Fetch, Origin, unexpected_range, wrong_length};
@@ -14,7 +15,7 @@ use crate::types::{ByteRange, EncryptionContext, ObjectKey, WrappedKey};
 pub(crate) struct Tail {
     pub(crate) info: ObjectInfo,
     pub(crate) envelope: Envelope,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A data key that opens the object, who unwrapped it, and what it opened.
@@ -84,6 +85,11 @@ pub(super) async fn fetch_end(store: &dyn MultipartStore, key: &ObjectKey) -> Re
     Ok((info, bytes))
 }
 
+/// `end`, if it is all of the object's body.
+pub(super) fn whole_body(info: &ObjectInfo, end: Vec<u8>) -> Option<Bytes> {
+    (end.len() as u64 == info.len).then(|| end.into())
+}
+
 impl Tail {
     /// The encryption context that the object's data keys are wrapped with.
     pub(crate) fn kms_context(&self, store: &dyn MultipartStore, key: &ObjectKey) -> EncryptionContext {
@@ -136,7 +142,8 @@ impl Tail {
             return Ok(self.bytes.get(start as usize..).unwrap_or_default().to_vec());
         }
         let mut trailer = vec![0; usize::try_from(len).map_err(|_| wrong_length())?];
-        let mut body = Fetch { origin, info: &self.info }.range(self.info.len - len..self.info.len).await?;
+        let mut body =
+            Fetch { origin, info: &self.info, whole: None }.range(self.info.len - len..self.info.len).await?;
         body.read(&mut trailer).await?;
         body.end().await?;
         Ok(trailer)

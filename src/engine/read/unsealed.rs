@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::ahead::{Fetchable, flow, in_order};
 use super::fetch::{Fetch, Origin};
 use super::file::{GetOptions, Target, Written};
-use super::tail::fetch_end;
+use super::tail::{fetch_end, whole_body};
 use super::{ReadOptions, drop_at_end};
 use crate::crypto::STRIPE;
 use crate::engine::retries::Retries;
@@ -27,7 +27,8 @@ use crate::types::ObjectKey;
 /// An object that is not sealed, open for reading: nobody vouches for what is read. Cheap to clone.
 ///
 /// All reads are of the object as it was when it was opened: if it is replaced meanwhile, they fail with
-/// [`Changed`](ErrorKind::Changed).
+/// [`Changed`](ErrorKind::Changed). One of up to 64 KiB comes with the request that opens it, and is kept and read as by
+/// [`Reader`](super::Reader).
 #[derive(Clone)]
 pub struct UnsealedReader(Arc<Inner>);
 
@@ -36,6 +37,8 @@ struct Inner {
     store: Arc<dyn MultipartStore>,
     key: ObjectKey,
     info: ObjectInfo,
+    /// All of the body, if opening it brought that: then it is read from here.
+    whole: Option<Bytes>,
     retries: Arc<Retries>,
     max_in_flight: Option<u32>,
 }
@@ -86,7 +89,8 @@ impl Engine {
             return Err(Error::new(ErrorKind::InvalidInput, format!("{key} {how}: it is not read as it is stored")));
         }
         let (shared, max_in_flight) = (Arc::clone(self.shared()), options.max_in_flight);
-        Ok(UnsealedReader(Arc::new(Inner { shared, store, key, info, retries, max_in_flight })))
+        let whole = whole_body(&info, end);
+        Ok(UnsealedReader(Arc::new(Inner { shared, store, key, info, whole, retries, max_in_flight })))
     }
 }
 
@@ -190,10 +194,10 @@ impl UnsealedReader {
 
 impl Inner {
     async fn fetch(&self, range: Range<u64>) -> Result<Vec<Bytes>> {
-        let Self { shared, store, key, info, retries, .. } = self;
+        let Self { shared, store, key, info, whole, retries, .. } = self;
         let origin = Origin { shared, store: store.as_ref(), key, retries };
         let mut left = range.end - range.start;
-        let mut body = Fetch { origin, info }.range(range).await?;
+        let mut body = Fetch { origin, info, whole: whole.as_ref() }.range(range).await?;
         let mut pieces = Vec::new();
         while left > 0 {
             let len = left.min(STRIPE as u64) as usize;

@@ -11,7 +11,6 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kms::secret;
 
 /// An access key of Alibaba Cloud, with the token of a temporary one.
 pub struct AliyunCredentials {
@@ -95,7 +94,7 @@ pub(super) fn request(
         parameter("Action", action),
         parameter("Format", "JSON"),
         parameter("SignatureMethod", "HMAC-SHA1"),
-        parameter("SignatureNonce", &secret::hex(&nonce)),
+        parameter("SignatureNonce", &base16ct::lower::encode_string(&nonce)),
         parameter("SignatureVersion", "1.0"),
         parameter("Timestamp", &timestamp(OffsetDateTime::now_utc())?),
         parameter("Version", version),

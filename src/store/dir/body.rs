@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::layout::{HEAD, Place, cannot, hex};
+use super::layout::{HEAD, Place, cannot};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::source::{ReadAt, SourceIdentity};
 use crate::store::{ObjectInfo, Properties};
@@ -122,8 +122,13 @@ pub(super) fn head(file: &File) -> io::Result<Vec<u8>> {
 pub(super) fn etag(stat: &Metadata, head: &[u8], properties: &Properties) -> Result<ETag> {
     let modified = i128::from(stat.mtime()) * 1_000_000_000 + i128::from(stat.mtime_nsec());
     let metadata = Sha256::digest(encode_metadata(properties)?);
-    let metadata = hex(metadata.first_chunk::<8>().map_or(&[], <[u8; 8]>::as_slice));
-    Ok(ETag(format!("{:x}-{:x}-{modified:x}-{}.{metadata}", stat.ino(), stat.len(), hex(head))))
+    let metadata = base16ct::lower::encode_string(metadata.first_chunk::<8>().map_or(&[], <[u8; 8]>::as_slice));
+    Ok(ETag(format!(
+        "{:x}-{:x}-{modified:x}-{}.{metadata}",
+        stat.ino(),
+        stat.len(),
+        base16ct::lower::encode_string(head)
+    )))
 }
 
 /// Whether both are of one body, whatever metadata it had.

@@ -69,7 +69,7 @@ impl Place {
     /// The metadata of the body that begins with `head`. The key's own name is in it so that a copied body neither shares the
     /// original's envelope nor loses it when the original is removed.
     pub(super) fn metadata(&self, head: &[u8]) -> PathBuf {
-        self.folder().join(format!("{}.{}.json", self.name, hex(head)))
+        self.folder().join(format!("{}.{}.json", self.name, base16ct::lower::encode_string(head)))
     }
 
     /// Metadata that is being written, or may have to be put back, by whoever holds the lock. No body's metadata has this name, which lacks the `.json`.
@@ -144,11 +144,7 @@ fn no_upload(id: &str) -> Error {
 pub(super) fn random_name() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(Error::no_randomness)?;
-    Ok(hex(&bytes))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(base16ct::lower::encode_string(&bytes))
 }
 
 /// For `map_err`: an I/O error that names what was being done, and to which path.

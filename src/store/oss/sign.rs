@@ -100,7 +100,10 @@ fn v4(
     ));
     let (date_time, date) = (date_time(now), date(now));
     let scope = format!("{date}/{region}/oss/aliyun_v4_request");
-    let text = format!("OSS4-HMAC-SHA256\n{date_time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let text = format!(
+        "OSS4-HMAC-SHA256\n{date_time}\n{scope}\n{}",
+        base16ct::lower::encode_string(&Sha256::digest(canonical.as_bytes()))
+    );
     let mut key = Zeroizing::new(Vec::with_capacity(128));
     key.extend_from_slice(b"aliyun_v4");
     key.extend_from_slice(credentials.secret().as_bytes());
@@ -112,7 +115,8 @@ fn v4(
     if !additional.is_empty() {
         let _ = write!(authorization, ",AdditionalHeaders={}", additional.join(";")); // To a String: does not fail.
     }
-    let _ = write!(authorization, ",Signature={}", hex(&*hmac_sha256(&*key, text.as_bytes())));
+    let _ =
+        write!(authorization, ",Signature={}", base16ct::lower::encode_string(&*hmac_sha256(&*key, text.as_bytes())));
     Ok(authorization)
 }
 
@@ -187,13 +191,6 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> Zeroizing<[u8; 32]> {
 
 fn no_mac() -> Error {
     Error::new(ErrorKind::Internal, "HMAC refused a key")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn date(now: OffsetDateTime) -> String {

@@ -54,7 +54,7 @@ type Passed = Option<Store>;
 
 pub(super) async fn check(url: &Location, at: &StoreArgs, report: &mut Report) -> Result {
     // Beside the objects there, or to be there. From here on a signal ends the checks, and what they wrote is removed all the same.
-    let name = format!(".sealift-doctor-{}", hex(&ObjectId::random()?));
+    let name = format!(".sealift-doctor-{}", base16ct::lower::encode_string(ObjectId::random()?.as_bytes()));
     match url {
         Location::File(path) => {
             let Some(dir) = directory(path, report)? else { return Ok(()) };
@@ -76,10 +76,6 @@ pub(super) async fn check(url: &Location, at: &StoreArgs, report: &mut Report) -
         }
         Location::Discard => Err(keeps_nothing()),
     }
-}
-
-fn hex(id: &ObjectId) -> String {
-    id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The directory to try things in: the one that is meant, or what there is of the way to it.

@@ -142,21 +142,17 @@ fn computed(
     let Scope { date, region } = *scope;
     let text = format!(
         "OSS4-HMAC-SHA256\n{stamp}\n{date}/{region}/oss/aliyun_v4_request\n{}",
-        hex(&Sha256::digest(&canonical))
+        base16ct::lower::encode_string(&Sha256::digest(&canonical))
     );
     let mut signing = Zeroizing::new(format!("aliyun_v4{}", key.secret().expose()).into_bytes());
     for step in [date, region, "oss", "aliyun_v4_request"] {
         signing = Zeroizing::new(hmac_sha256(&signing, step.as_bytes())?);
     }
-    Ok(hex(&hmac_sha256(&signing, text.as_bytes())?))
+    Ok(base16ct::lower::encode_string(&hmac_sha256(&signing, text.as_bytes())?))
 }
 
 fn hmac_sha256(key: &[u8], message: &[u8]) -> Result<Vec<u8>, Refused> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| no_mac())?;
     mac.update(message);
     Ok(mac.finalize().into_bytes().to_vec())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
