@@ -344,6 +344,41 @@ async fn an_upload_whose_source_has_no_identity_is_not_kept() {
 }
 
 #[tokio::test]
+async fn progress_is_of_the_plaintext_and_ends_at_the_whole() {
+    let world = World::new();
+    let plain = noise(3_000_000);
+    let file = dir_with(&plain);
+    let sources: [Box<dyn PartSource>; 3] = [
+        Box::new(BytesSource::new(Bytes::copy_from_slice(&plain))),
+        Box::new(FileSource::open(file.path().join("source")).unwrap()),
+        Box::new(StreamSource::from_reader(std::io::Cursor::new(plain.clone()))),
+    ];
+    for (n, source) in sources.into_iter().enumerate() {
+        let told: Arc<std::sync::Mutex<Vec<Progress>>> = Arc::default();
+        let telling = Arc::clone(&told);
+        let options = UploadOptions {
+            part_size: Some(500_000),
+            progress: Some(Arc::new(move |progress| telling.lock().unwrap().push(progress))),
+            ..UploadOptions::default()
+        };
+        world.put_with("object", source, options).await.unwrap();
+        let told = told.lock().unwrap();
+        let total = (n < 2).then_some(3_000_000);
+        assert!(told.iter().all(|progress| progress.total == total), "{n}");
+        // Told from several threads, so not always in order.
+        let steps: BTreeSet<_> = told.iter().map(|progress| progress.done).collect();
+        assert!(steps.len() >= 6 && steps.last() == Some(&3_000_000), "{n}: {steps:?}");
+        assert_eq!(told.iter().map(|progress| progress.sealed).max(), Some(3_000_000), "{n}");
+    }
+}
+
+fn dir_with(plain: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("source"), plain).unwrap();
+    dir
+}
+
+#[tokio::test]
 async fn if_not_exists_has_one_winner() {
     let world = World::new();
     let put = |bytes: &'static [u8]| {

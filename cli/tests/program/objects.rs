@@ -1,8 +1,8 @@
 //! What each command is for.
 
-use crate::support::{Run, Sandbox, noise};
+use crate::support::{Run, Sandbox, noise, python};
 use std::io::Read as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_file_comes_back_as_it_was() {
@@ -207,6 +207,26 @@ fn data_key_is_hex_after_a_warning() {
     assert_eq!(sandbox.run(&["data-key", "obj"]).expect(0).stdout(), hex);
     sandbox.run(&["put", "src", "obj"]).expect(0);
     assert_ne!(sandbox.run(&["data-key", "obj"]).expect(0).stdout(), hex, "s03: every upload has a key of its own");
+}
+
+#[test]
+fn a_terminal_gets_a_bar_with_rate_and_time_left() {
+    let sandbox = Sandbox::new();
+    sandbox.large_file("src", 300 << 20);
+    // A terminal of 100 columns; what the program writes to it is printed.
+    let terminal = "import fcntl, os, pty, struct, sys, termios
+def read(fd):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 100, 0, 0))
+    return os.read(fd, 4096)
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read)))";
+    let put = sandbox.command(["put", "src", "obj"]);
+    let mut python = Command::new(python());
+    python.args(["-c", terminal]).arg(put.get_program()).args(put.get_args()).current_dir(sandbox.path("."));
+    python.env("SEALIFT_HOME", sandbox.path("home")).env("TERM", "xterm").stdin(Stdio::null());
+    let shown = Run::of(&mut python).expect(0).stdout();
+    let (bar, rest) = shown.rsplit_once("Sealed").expect("what is said at the end");
+    assert!(rest.contains("300.00 MiB"), "{shown}");
+    assert!(bar.contains("/300.00 MiB") && bar.contains("iB/s") && bar.contains("ETA"), "{shown}");
 }
 
 #[test]

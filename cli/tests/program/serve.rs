@@ -6,7 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
+use crate::services;
+use crate::stub::{Reply, Stub};
 use crate::support::{Run, Sandbox, program, python, signal};
 
 /// A gateway that is listening.
@@ -18,7 +21,12 @@ struct Server {
 
 impl Server {
     fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
+        Self::start_with(sandbox, args, &[])
+    }
+
+    fn start_with(sandbox: &Sandbox, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = sandbox.command([&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        command.envs(env.iter().copied());
         command.env("SEALIFT_ACCESS_KEY_ID", "me").env("SEALIFT_ACCESS_KEY_SECRET", "s3cr3t");
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut server = Self::listening(child)
@@ -45,8 +53,12 @@ impl Server {
     }
 
     fn ask(&self, method: &str, path: &str) -> String {
+        self.send(&format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn send(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -129,6 +141,29 @@ fn a_store_is_reached_over_tls_and_only_if_its_certificate_is_trusted() {
 }
 
 #[test]
+fn another_key_service_wraps_what_the_gateway_seals() {
+    let vault = Stub::start([Reply::json(200, r#"{"data":{"ciphertext":"vault:v1:AAAA"}}"#)]);
+    let sandbox = Sandbox::new();
+    sandbox.write("config.toml", b"[anonymous]\nopen = ['admin', 'read', 'write']\n");
+    let (url, args) = (vault.url(), ["--store", "sealed", "--config", "config.toml", "--kms-key", "vault:uploads"]);
+    let env = [("BAO_ADDR", url.as_str()), ("VAULT_TOKEN", "t")];
+    let server = Server::start_with(&sandbox, &args, &env);
+    assert!(server.ask("PUT", "/open").starts_with("HTTP/1.1 200"));
+    let put = "PUT /open/o HTTP/1.1\r\nHost: h\r\nConnection: close\r\nx-amz-server-side-encryption: aws:kms\r\n";
+    let stored = server.send(&format!("{put}Content-Length: 5\r\n\r\nhello"));
+    assert!(stored.starts_with("HTTP/1.1 200") && stored.contains("aws:kms"), "{stored}");
+    let sent: Value = serde_json::from_str(&vault.requests()[0].body).unwrap();
+    vault.answer_from_now_on(Reply::json(200, json!({ "data": { "plaintext": sent["plaintext"] } }).to_string()));
+    let read = server.ask("GET", "/open/o");
+    assert!(read.starts_with("HTTP/1.1 200") && read.ends_with("\r\n\r\nhello"), "{read}");
+    server.stop();
+    assert!(!sandbox.exists("home/kms"), "the local key store is left alone");
+    let stat = services::run(&sandbox, &env, &["stat", "sealed/open/o", "--json", "--kms-key", "vault:uploads"]);
+    let stat = stat.expect(0).json();
+    assert_eq!(stat["opened_with"], json!({ "kms": "vault", "key": "transit/uploads" }));
+}
+
+#[test]
 fn a_demo_needs_nothing_and_leaves_nothing() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(["serve", "--demo", "--listen", "127.0.0.1:0"]);
@@ -179,7 +214,7 @@ fn every_request_is_an_event_in_the_log_and_secrets_are_in_none() {
 
     let log = String::from_utf8(sandbox.read("log")).unwrap();
     // The program speaks to its user, too: of a key store that it made, here.
-    let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let answered: Vec<_> = events.filter(|event| event["target"] == "sealift_gateway::access").collect();
     assert_eq!(answered.len(), 5, "{log}");
     let got = answered.iter().find(|event| event["id"] == id).expect("by the id that the client has");
