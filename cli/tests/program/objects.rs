@@ -60,7 +60,7 @@ fn a_stream_in_parts_too_large_for_memory_waits_in_a_spool() {
 fn pipes_that_have_a_name_are_streams() {
     let sandbox = Sandbox::new();
     let fifo = sandbox.path("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let child = sandbox.start(&["put", "fifo", "obj"]);
     std::fs::write(&fifo, b"through a pipe").unwrap();
     Run::of_child(child).expect(0);
