@@ -597,13 +597,15 @@ impl Driver {
 
     async fn end(mut self, outcome: Outcome) -> Result<Uploaded> {
         self.tasks.clear();
-        let ledger = match std::mem::replace(&mut self.ledger, LedgerPlan::None) {
+        // Its lock is held until its file is gone.
+        let plan = std::mem::replace(&mut self.ledger, LedgerPlan::None);
+        let ledger = match &plan {
             LedgerPlan::None => None,
             LedgerPlan::Open(ledger) => Some(ledger.path().to_owned()),
             LedgerPlan::Create { dir, .. } => match self.making_ledger.take() {
                 Some(making) => {
                     let _ = making.await;
-                    Some(ledger::path_in(&dir, &self.sealer.object_id)).filter(|path| path.exists())
+                    Some(ledger::path_in(dir, &self.sealer.object_id)).filter(|path| path.exists())
                 }
                 None => None,
             },
