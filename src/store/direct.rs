@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use futures::future::{self, BoxFuture, FutureExt as _};
+use futures::future::BoxFuture;
 
 use super::{Payload, Upload};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,16 +31,12 @@ pub trait DirectStore: Send + Sync {
 
     /// The body of the object that has this ETag, to be read by the threads that open it: sealed bytes then go from the disk's cache
     /// straight to where they are opened. What is read through it stays one state of the object. `None` where a store cannot do that,
-    /// and [`get`](super::MultipartStore::get) has to do.
+    /// and [`get`](super::MultipartStore::get) has to do. May block for a disk.
     ///
     /// # Errors
     /// Those of `get`.
-    fn read_body<'a>(
-        &'a self,
-        _key: &'a ObjectKey,
-        _if_match: &'a ETag,
-    ) -> BoxFuture<'a, Result<Option<Arc<dyn ReadAt>>>> {
-        future::ready(Ok(None)).boxed()
+    fn read_body(&self, _key: &ObjectKey, _if_match: &ETag) -> Result<Option<Arc<dyn ReadAt>>> {
+        Ok(None)
     }
 }
 

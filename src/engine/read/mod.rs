@@ -208,7 +208,7 @@ impl Reader {
     pub async fn read_range(&self, range: ByteRange) -> Result<Vec<u8>> {
         let range = range.resolve(self.len())?;
         if let Some(pieces) = self.0.short_pieces(&range) {
-            return self.0.read_short(&pieces).await;
+            return self.0.read_short(range, &pieces).await;
         }
         let too_long = || Error::new(ErrorKind::LimitExceeded, "the range does not fit in memory: stream it");
         let mut out = Vec::new();
@@ -227,7 +227,7 @@ impl Reader {
         let range = range.start..range.end.min(self.len());
         if let Some(pieces) = self.0.short_pieces(&range) {
             let inner = Arc::clone(&self.0);
-            return stream::once(async move { Ok(inner.read_short(&pieces).await?.into()) }).left_stream();
+            return stream::once(async move { Ok(inner.read_short(range, &pieces).await?.into()) }).left_stream();
         }
         let twice = u32::try_from(self.0.shared.workers.threads()).unwrap_or(u32::MAX);
         self.0

@@ -1,9 +1,14 @@
-//! Short ranges: opened on the task that waits for them, each chunk straight from where the store put it to where its reader wants it.
+//! Short ranges: opened as their bytes come, each chunk straight from where the store put it to where its reader wants it.
 //!
-//! A chunk takes 2 µs to open, waking a worker and being woken by it many times that, and a copy of a MiB about as long as opening it.
+//! A chunk takes 2 µs to open, waking a thread and being woken by it many times that, and a copy of a MiB about as long as opening it. So
+//! what a network brings is opened on the task that waits for it, and what is on a disk of this machine is read and opened by the one
+//! thread that waits for the disk.
 
 use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::crypto::{CHUNK, Opener, SEALED_CHUNK, STRIPE, STRIPE_CHUNKS, TAG};
@@ -14,6 +19,8 @@ use crate::format::Piece;
 const SHORT: u64 = 2 * STRIPE as u64;
 /// Sealed bytes that are opened before others on the same thread get their turn: some 30 µs.
 const TURN: usize = 256 * 1024;
+/// Sealed bytes that are read from this machine's disk before they are opened.
+const AT_ONCE: usize = 16 * SEALED_CHUNK;
 /// Of how many parts it may be, each of which takes a request.
 const PARTS: usize = 4;
 
@@ -27,14 +34,19 @@ impl Inner {
         (pieces.len() <= PARTS).then_some(pieces)
     }
 
-    /// The plaintext of `pieces`, which are all of a short range.
-    pub(super) async fn read_short(&self, pieces: &[Piece]) -> Result<Vec<u8>> {
+    /// The plaintext of a short `range`, which `pieces` are all of.
+    pub(super) async fn read_short(self: &Arc<Self>, range: Range<u64>, pieces: &[Piece]) -> Result<Vec<u8>> {
         // What the store has sent and is not opened yet is in the budget, as it is for long ranges.
         let chunks: u64 = pieces.iter().map(|piece| piece.chunks.end - piece.chunks.start).sum();
         let credits = u32::try_from(chunks.div_ceil(STRIPE_CHUNKS as u64)).unwrap_or(u32::MAX);
-        let _credits = self.shared.buffers.credits(credits).await?;
-        let len = pieces.iter().map(|piece| piece.take).sum::<u64>();
-        let mut out = vec![0; usize::try_from(len).map_err(|_| bug())?];
+        let credits = Arc::new(self.shared.buffers.credits(credits).await?);
+        if self.is_direct() {
+            let read = || self.read_direct(&range, &credits);
+            if let Some(plain) = self.retries.run(&self.shared, read).await? {
+                return Ok(plain);
+            }
+        }
+        let mut out = vec![0; len_of(&range)?];
         let mut rest = out.as_mut_slice();
         let mut opening = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -46,31 +58,69 @@ impl Inner {
         Ok(out)
     }
 
+    /// The same from a store on this machine, if it lets itself be read like that. More than a little is read by two threads.
+    async fn read_direct(
+        self: &Arc<Self>,
+        range: &Range<u64>,
+        credits: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Option<Vec<u8>>> {
+        let read = |range: Range<u64>, mut out: BytesMut| {
+            let (inner, credits) = (Arc::clone(self), Arc::clone(credits));
+            self.shared.workers.blocking(move || {
+                let _until_read = credits;
+                Ok(inner.read_into(range, &mut out)?.then_some(out))
+            })
+        };
+        let len = len_of(range)?;
+        let mut plain = BytesMut::zeroed(len);
+        if len < TURN {
+            return Ok(read(range.clone(), plain).await?.map(Vec::from));
+        }
+        let (half, middle) = (plain.split_off(len / 2), range.start + len as u64 / 2);
+        match futures::future::try_join(read(range.start..middle, plain), read(middle..range.end, half)).await? {
+            (Some(mut plain), Some(half)) => {
+                plain.unsplit(half);
+                Ok(Some(plain.into()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Fills `out` with the plaintext of `range`. May block for a disk. False if the store cannot be read like that.
+    fn read_into(&self, range: Range<u64>, mut out: &mut [u8]) -> Result<bool> {
+        let Some(body) = self.direct_body()? else { return Ok(false) };
+        let mut sealed = vec![0; AT_ONCE];
+        for piece in self.layout.pieces(range) {
+            let (own, others) = out.split_at_mut_checked(piece.take as usize).ok_or_else(bug)?;
+            out = others;
+            let mut opening = Opening::new(&piece, self.opener_at(piece.part, body.as_ref())?, own);
+            let mut at = piece.sealed.start;
+            while at < piece.sealed.end {
+                let len = (piece.sealed.end - at).min(AT_ONCE as u64);
+                let bytes = body.read_at(at, len as usize, &mut sealed)?;
+                opening.take(bytes).map_err(|e| self.named(&piece, e))?;
+                at += len;
+            }
+        }
+        Ok(true)
+    }
+
+    /// `error`, said of the part that `piece` is of.
+    fn named(&self, piece: &Piece, error: Error) -> Error {
+        let part = self.layout.parts().get(piece.part).map(|part| part.number);
+        error.while_doing(part.map_or_else(|| self.key.to_string(), |part| format!("{} (part {part})", self.key)))
+    }
+
     async fn open_piece(&self, piece: &Piece, out: &mut [u8]) -> Result<()> {
         let (mut body, opener) = self.begin(piece.part, piece.chunks.start, &piece.sealed).await?;
-        let left = piece.sealed.end - piece.sealed.start;
-        let mut opening = Opening {
-            opener,
-            chunk: piece.chunks.start,
-            left,
-            last: piece.last,
-            skip: piece.skip,
-            split: Vec::new(),
-            scratch: Vec::new(),
-            out,
-        };
-        let named = |e: Error| {
-            let part = self.layout.parts().get(piece.part).map(|part| part.number);
-            let name = part.map_or_else(|| self.key.to_string(), |part| format!("{} (part {part})", self.key));
-            e.while_doing(name)
-        };
+        let mut opening = Opening::new(piece, opener, out);
         while opening.left > 0 {
             let bytes = body.piece().await?;
             for (n, block) in bytes.chunks(TURN).enumerate() {
                 if n > 0 {
                     tokio::task::yield_now().await;
                 }
-                opening.take(block).map_err(named)?;
+                opening.take(block).map_err(|e| self.named(piece, e))?;
             }
         }
         body.end().await
@@ -95,7 +145,13 @@ struct Opening<'a> {
     out: &'a mut [u8],
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    fn new(piece: &Piece, opener: Arc<Opener>, out: &'a mut [u8]) -> Self {
+        let (chunk, left) = (piece.chunks.start, piece.sealed.end - piece.sealed.start);
+        let (last, skip) = (piece.last, piece.skip);
+        Self { opener, chunk, left, last, skip, split: Vec::new(), scratch: Vec::new(), out }
+    }
+
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let had = self.split.len() as u64;
@@ -142,6 +198,10 @@ impl Opening<'_> {
         self.chunk += 1;
         Ok(())
     }
+}
+
+fn len_of(range: &Range<u64>) -> Result<usize> {
+    usize::try_from(range.end - range.start).map_err(|_| bug())
 }
 
 fn bug() -> Error {

@@ -184,11 +184,25 @@ impl Inner {
     }
 
     /// The object's body, if it is not here yet and the store lets the workers read it themselves.
-    async fn body(&self) -> Result<Option<Arc<dyn ReadAt>>> {
-        match self.store.direct().filter(|_| self.whole.is_none()) {
-            Some(store) => self.retries.run(&self.shared, || store.read_body(&self.key, &self.info.etag)).await,
-            None => Ok(None),
+    async fn body(self: &Arc<Self>) -> Result<Option<Arc<dyn ReadAt>>> {
+        if !self.is_direct() {
+            return Ok(None);
         }
+        let open = || {
+            let inner = Arc::clone(self);
+            self.shared.workers.blocking(move || inner.direct_body())
+        };
+        self.retries.run(&self.shared, open).await
+    }
+
+    /// Whether the object is read from a store on this machine, not from memory.
+    pub(super) fn is_direct(&self) -> bool {
+        self.whole.is_none() && self.store.direct().is_some()
+    }
+
+    /// The object's body in a store on this machine. May block for a disk.
+    pub(super) fn direct_body(&self) -> Result<Option<Arc<dyn ReadAt>>> {
+        self.store.direct().map_or(Ok(None), |store| store.read_body(&self.key, &self.info.etag))
     }
 
     /// Fetches a span stripe by stripe, or leaves that to the workers if they can read `body`; each is handed to a worker as soon as it
@@ -200,7 +214,10 @@ impl Inner {
         open: impl Fn(Stripe, Sealed, &mut Scratch) -> Result<T> + Clone + Send + Sync + 'static,
     ) -> Result<Vec<T>> {
         let (mut fetched, opener) = match &body {
-            Some(body) => (None, self.opener_at(span.part, body).await?),
+            Some(body) => {
+                let (inner, part, body) = (Arc::clone(self), span.part, Arc::clone(body));
+                (None, self.shared.workers.run(move |_| inner.opener_at(part, body.as_ref())).await?)
+            }
             None => {
                 let (fetched, opener) = self.begin(span.part, span.chunks.start, &span.sealed).await?;
                 (Some(fetched), opener)
@@ -233,22 +250,17 @@ impl Inner {
         opening.all().await
     }
 
-    /// The key of a part whose header a worker can read.
-    async fn opener_at(&self, index: usize, body: &Arc<dyn ReadAt>) -> Result<Arc<Opener>> {
+    /// The key of a part whose header can be read from `body`, which may block for a disk.
+    pub(super) fn opener_at(&self, index: usize, body: &dyn ReadAt) -> Result<Arc<Opener>> {
         let missing = || Error::new(ErrorKind::Internal, "no such part");
         if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {
             return Ok(Arc::clone(opener));
         }
-        let (body, start) = (Arc::clone(body), self.layout.parts().get(index).ok_or_else(missing)?.sealed.start);
-        let read = move |_: &mut Scratch| {
-            let mut header = [0; HEADER];
-            let read = body.read_at(start, HEADER, &mut header)?.first_chunk().copied();
-            read.ok_or_else(|| {
-                Error::new(ErrorKind::Internal, "a body gave another number of bytes than was asked for")
-            })
-        };
-        let header = self.shared.workers.run(read).await?;
-        self.opener(index, &header)
+        let start = self.layout.parts().get(index).ok_or_else(missing)?.sealed.start;
+        let mut header = [0; HEADER];
+        let read = body.read_at(start, HEADER, &mut header)?.first_chunk().copied();
+        let wrong = || Error::new(ErrorKind::Internal, "a body gave another number of bytes than was asked for");
+        self.opener(index, &read.ok_or_else(wrong)?)
     }
 
     /// Asks for `sealed`, which are bytes of a part from its chunk `first_chunk` on, and for the part's header if that is not known yet.

@@ -412,16 +412,9 @@ impl DirectStore for DirStore {
         })
     }
 
-    fn read_body<'a>(
-        &'a self,
-        key: &'a ObjectKey,
-        if_match: &'a ETag,
-    ) -> BoxFuture<'a, Result<Option<Arc<dyn ReadAt>>>> {
-        Box::pin(async move {
-            let place = self.place(key)?;
-            let body = blocking(move || Body::open(&place)).await?;
-            Ok(Some(matching(body, key, Some(if_match)).map(Arc::new)? as Arc<dyn ReadAt>))
-        })
+    fn read_body(&self, key: &ObjectKey, if_match: &ETag) -> Result<Option<Arc<dyn ReadAt>>> {
+        let body = matching(Body::open(&self.place(key)?)?, key, Some(if_match))?;
+        Ok(Some(Arc::new(body)))
     }
 }
 
