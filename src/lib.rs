@@ -31,7 +31,8 @@
 //!
 //! # Features
 //! `aws-lc-rs` (default), `ring`, `portable` (no C code) and `aes-gcm-stream` (a slow second opinion) each add a
-//! [`Backend`](crypto::Backend); at least one is needed. `backup` adds [`kms::backup`].
+//! [`Backend`](crypto::Backend); at least one is needed. `aws-lc-rs` also brings RSA: `kms::rsa`, and the import of key material into a
+//! [`LocalKms`](kms::local::LocalKms), which fails without it. `backup` adds [`kms::backup`].
 //!
 //! Stores: `s3` adds `store::S3Store`, `oss` adds `store::OssStore`.
 //!

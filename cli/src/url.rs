@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{TypedValueParser, ValueParserFactory};
-use percent_encoding::percent_decode_str;
+use sealift::store::percent_decode;
 
 /// What the schemes are, for messages.
 const KNOWN: &str = "file:///dir/name, plain paths, s3://bucket/key, oss://bucket/key, and discard:";
@@ -165,16 +165,6 @@ fn file_path(rest: &str) -> Result<PathBuf, String> {
         return Err("a path has no NUL in it".to_owned());
     }
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
-}
-
-/// The bytes that were percent-encoded, if every `%` stands before two hexadecimal digits.
-pub(crate) fn percent_decode(text: &str) -> Option<Vec<u8>> {
-    // The crate leaves a `%` of its own as it is.
-    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
-    if !text.split('%').skip(1).all(is_pair) {
-        return None;
-    }
-    Some(percent_decode_str(text).collect())
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub use discard::DiscardStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "oss")]
 pub use oss::OssStore;
+#[doc(hidden)]
+pub use percent::percent_decode;
 #[cfg(feature = "s3")]
 pub use s3::S3Store;
 

@@ -1,11 +1,7 @@
 //! Percent-encoding ([RFC 3986, section 2.1](https://www.rfc-editor.org/rfc/rfc3986#section-2.1)), and the URLs that stores write
 //! into ledgers with it.
 
-#[cfg(any(feature = "s3", feature = "oss"))]
-use std::borrow::Cow;
-
-#[cfg(any(feature = "s3", feature = "oss"))]
-use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
 #[cfg(any(feature = "s3", feature = "oss"))]
 use crate::error::{Error, ErrorKind, Result};
@@ -26,15 +22,27 @@ pub(crate) fn percent_encode(bytes: impl AsRef<[u8]>, keep: &[u8]) -> String {
     out
 }
 
-/// The text that was percent-encoded, if it is UTF-8 and every `%` stands before two hexadecimal digits.
-#[cfg(any(feature = "s3", feature = "oss"))]
-pub(crate) fn percent_decode(text: &str) -> Option<String> {
-    // The crate leaves a `%` of its own as it is.
-    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
-    if !text.split('%').skip(1).all(is_pair) {
-        return None;
+/// The bytes that were percent-encoded, if every `%` stands before two hexadecimal digits. For the program and the gateway too, and
+/// nobody else.
+pub fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    // A URI may hold a PIN: what is not given out is wiped, and nothing is moved, because it never gets longer than this.
+    let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut pieces = text.as_bytes().split(|byte| *byte == b'%');
+    decoded.extend_from_slice(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        let mut byte = [0];
+        base16ct::mixed::decode(digits, &mut byte).ok()?;
+        decoded.extend_from_slice(&byte);
+        decoded.extend_from_slice(rest);
     }
-    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
+    Some(std::mem::take(&mut *decoded))
+}
+
+/// The same, if it is text: UTF-8.
+#[cfg(any(feature = "s3", feature = "oss"))]
+pub(crate) fn percent_decode_text(text: &str) -> Option<String> {
+    String::from_utf8(percent_decode(text)?).ok()
 }
 
 /// Bucket and parameters of `SCHEME://BUCKET?NAME=VALUE&…`.
@@ -45,7 +53,7 @@ pub(crate) fn parse_bucket_url<'a>(url: &'a str, scheme: &str) -> Result<(&'a st
     let (bucket, query) = rest.split_once('?').unwrap_or((rest, ""));
     let parameter = |pair: &'a str| {
         let (name, value) = pair.split_once('=').ok_or_else(|| bad_url(url, "has a parameter without a value"))?;
-        Ok((name, percent_decode(value).ok_or_else(|| bad_url(url, "is not encoded well"))?))
+        Ok((name, percent_decode_text(value).ok_or_else(|| bad_url(url, "is not encoded well"))?))
     };
     let parameters = query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<_>>()?;
     Ok((bucket.trim_end_matches('/'), parameters))
@@ -67,16 +75,25 @@ mod tests {
         assert_eq!(percent_encode(b"\xff\0", b"/"), "%FF%00");
     }
 
-    #[cfg(any(feature = "s3", feature = "oss"))]
     #[test]
     fn encoding_goes_both_ways() {
         for text in ["", "a-b_c.d~e", "a b", "ü/?&=+%25", "http://127.0.0.1:80"] {
-            assert_eq!(percent_decode(&percent_encode(text, b"")).as_deref(), Some(text));
-            assert_eq!(percent_decode(&percent_encode(text, b"/")).as_deref(), Some(text));
+            assert_eq!(percent_decode(&percent_encode(text, b"")).as_deref(), Some(text.as_bytes()));
+            assert_eq!(percent_decode(&percent_encode(text, b"/")).as_deref(), Some(text.as_bytes()));
         }
-        assert_eq!(percent_decode("a%20b%2f%C3%BC+").as_deref(), Some("a b/ü+"));
-        for bad in ["%", "%2", "%zz", "%+1", "a%é1", "%ff"] {
+        assert_eq!(percent_decode("a%20b%2f%C3%BC+").as_deref(), Some("a b/ü+".as_bytes()));
+        assert_eq!(percent_decode("%ff%00").as_deref(), Some(b"\xff\0".as_slice()));
+        for bad in ["%", "%2", "a%2", "%%41", "%zz", "%+1", "a%é1"] {
             assert_eq!(percent_decode(bad), None, "{bad}");
+        }
+    }
+
+    #[cfg(any(feature = "s3", feature = "oss"))]
+    #[test]
+    fn text_is_utf_8() {
+        assert_eq!(percent_decode_text("%C3%BC").as_deref(), Some("ü"));
+        for bad in ["%ff", "%"] {
+            assert_eq!(percent_decode_text(bad), None, "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use super::xml::escape;
 use crate::server::{Response, full};
@@ -166,19 +167,8 @@ pub(super) fn etag(etag: &str) -> String {
 
 /// As RFC 9110, section 5.6.7, wants it.
 pub(super) fn http_date(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
-    let (weekday, month) = (time.weekday().to_string(), time.month().to_string());
-    let short = |name: &str| name.chars().take(3).collect::<String>();
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        short(&weekday),
-        time.day(),
-        short(&month),
-        time.year(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
+    // RFC 2822's form but for the zone, which has a name here. It begins with the year 1900; what is older has no date.
+    OffsetDateTime::from(time).format(&Rfc2822).unwrap_or_default().replace("+0000", "GMT")
 }
 
 /// `2012-02-24T08:43:27.000Z`: whole seconds, and clients refuse other milliseconds than these.
@@ -205,6 +195,8 @@ mod tests {
     fn dates_are_written_as_clients_read_them() {
         let time = UNIX_EPOCH + Duration::from_millis(1_132_253_398_007);
         assert_eq!(http_date(time), "Thu, 17 Nov 2005 18:49:58 GMT");
+        assert_eq!(http_date(time - Duration::from_hours(24 * 10)), "Mon, 07 Nov 2005 18:49:58 GMT");
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_hours(24 * 365 * 100)), "");
         assert_eq!(xml_date(time), "2005-11-17T18:49:58.000Z");
     }
 

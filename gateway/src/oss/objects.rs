@@ -252,10 +252,22 @@ impl Context<'_> {
 
 /// A single put's MD5 in base64, which its ETag has in hexadecimal.
 fn md5_of(etag: &str) -> Option<String> {
-    if etag.len() != 32 || !etag.is_ascii() {
-        return None;
+    let md5: [u8; 16] = base16ct::mixed::decode_vec(etag).ok()?.try_into().ok()?;
+    Some(STANDARD.encode(md5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_md5_in_base64_is_only_of_what_was_put_at_once() {
+        let md5 = "0cc175b9c0f1b6a831c399e269772661";
+        for etag in [md5, md5.to_uppercase().as_str()] {
+            assert_eq!(md5_of(etag).as_deref(), Some("DMF1ucDxtqgxw5niaXcmYQ=="));
+        }
+        for none in ["", &md5[2..], &md5[1..], &format!("{md5}-1"), &format!("{md5}00"), &format!("+f{}", &md5[2..])] {
+            assert_eq!(md5_of(none), None, "{none}");
+        }
     }
-    let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
-    let md5: Option<Vec<u8>> = etag.as_bytes().chunks(2).map(byte).collect();
-    md5.map(|md5| STANDARD.encode(md5))
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, request::Parts};
-use percent_encoding::percent_decode_str;
 use sealift::ByteRange;
+use sealift::store::percent_decode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -137,12 +137,7 @@ fn parse_query(query: &str) -> Option<Vec<(String, String)>> {
 
 /// The text that was percent-encoded, if it is UTF-8 and every `%` stands before two hexadecimal digits.
 pub(super) fn decode(text: &str) -> Option<String> {
-    // The crate leaves a `%` of its own as it is.
-    let is_pair = |rest: &str| rest.as_bytes().get(..2).is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit));
-    if !text.split('%').skip(1).all(is_pair) {
-        return None;
-    }
-    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
+    String::from_utf8(percent_decode(text)?).ok()
 }
 
 /// `text` with all but RFC 3986's unreserved characters as `%XX`; with `keep_slash`, `/` stays too.

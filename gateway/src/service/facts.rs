@@ -15,7 +15,7 @@ use super::attributes::Own;
 use super::checksums::Checksum;
 use super::encryption::CustomerKey;
 use super::error::Result;
-use super::incoming::{Digests, hex};
+use super::incoming::Digests;
 use super::names;
 use super::read::ObjectInfo;
 
@@ -50,7 +50,12 @@ impl Facts {
 
     pub(super) fn of_digests(digests: &Digests) -> Self {
         let checksum = digests.checksum.clone();
-        Self { len: digests.len, etag: hex(&digests.md5), crc64: Some(digests.crc64), checksum }
+        Self {
+            len: digests.len,
+            etag: base16ct::lower::encode_string(&digests.md5),
+            crc64: Some(digests.crc64),
+            checksum,
+        }
     }
 
     /// Those of an object that was looked at.
@@ -124,7 +129,7 @@ impl Kept {
 /// The ETag of an object whose plaintext's was not recorded, because something else wrote it. It ends as those of multipart uploads do,
 /// so that no client takes it for an MD5.
 pub(super) fn made_up(stored: &ETag) -> String {
-    format!("{}-1", hex(&Md5::digest(stored.0.as_bytes())))
+    format!("{}-1", base16ct::lower::encode_string(&Md5::digest(stored.0.as_bytes())))
 }
 
 impl Inner {

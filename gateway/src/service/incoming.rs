@@ -228,11 +228,6 @@ fn wrong_length() -> Failure {
     Failure::new(FailureKind::IncompleteBody, "The request's body has another length than was announced.")
 }
 
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt as _;

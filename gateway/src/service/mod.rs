@@ -154,5 +154,5 @@ fn no_json(error: serde_json::Error) -> Failure {
 
 /// 16 random bytes in hexadecimal.
 fn random_name() -> Result<String> {
-    Ok(incoming::hex(sealift::ObjectId::random()?.as_bytes()))
+    Ok(base16ct::lower::encode_string(sealift::ObjectId::random()?.as_bytes()))
 }

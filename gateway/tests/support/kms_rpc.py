@@ -9,9 +9,10 @@ import urllib.request
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkcore.auth.composer import rpc_signature_composer
 from aliyunsdkcore.client import AcsClient
-from aliyunsdkcore.request import CommonRequest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+
+import rpc
 
 url, key_id, secret = sys.argv[1:4]
 host, port = url.split("://")[1].split(":")
@@ -25,12 +26,7 @@ client = connect()
 
 
 def call(action, **parameters):
-    request = CommonRequest(domain=host, version="2016-01-20", action_name=action)
-    request.set_method("POST")
-    request.set_protocol_type("http")
-    for name, value in parameters.items():
-        request.add_query_param(name, value)
-    return json.loads(client.do_action_with_exception(request))
+    return rpc.call(client, host, action, **parameters)
 
 
 def refused(status, code, action, **parameters):

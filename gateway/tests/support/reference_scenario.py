@@ -6,16 +6,16 @@ brings. Alibaba's own clients do all of it, and know nothing of a gateway.
 
 import base64
 import hashlib
-import json
 import os
 import pathlib
 import sys
 
 import oss2
 from aliyunsdkcore.client import AcsClient
-from aliyunsdkcore.request import CommonRequest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+
+import rpc
 
 url, key_id, secret, store = sys.argv[1:]
 BUCKET, OBJECT = "test-hongkong-2025", "01.txt"
@@ -25,12 +25,7 @@ SSE, SSE_KEY = "x-oss-server-side-encryption", "x-oss-server-side-encryption-key
 
 
 def kms(action, **parameters):
-    request = CommonRequest(domain=url.split("://")[1], version="2016-01-20", action_name=action)
-    request.set_method("POST")
-    request.set_protocol_type("http")
-    for name, value in parameters.items():
-        request.add_query_param(name, value)
-    return json.loads(AcsClient(key_id, secret, "local", auto_retry=False).do_action_with_exception(request))
+    return rpc.call(AcsClient(key_id, secret, "local", auto_retry=False), url.split("://")[1], action, **parameters)
 
 
 def is_in_the_clear():

@@ -1,15 +1,15 @@
 """Access keys with few rights: `rights.py URL ID SECRET`, the owner's key; the others are in `s3_clients.rs`."""
 
-import json
 import sys
 
 import boto3
 import oss2
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkcore.client import AcsClient
-from aliyunsdkcore.request import CommonRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+
+import rpc
 
 url, key_id, secret = sys.argv[1:]
 
@@ -20,12 +20,7 @@ def s3(key_id, secret):
 
 
 def kms(key_id, secret, action, **parameters):
-    request = CommonRequest(domain=url.split("://")[1], version="2016-01-20", action_name=action)
-    request.set_method("POST")
-    request.set_protocol_type("http")
-    for name, value in parameters.items():
-        request.add_query_param(name, value)
-    return json.loads(AcsClient(key_id, secret, "local", auto_retry=False).do_action_with_exception(request))
+    return rpc.call(AcsClient(key_id, secret, "local", auto_retry=False), url.split("://")[1], action, **parameters)
 
 
 def refused(call, *args, **kwargs):

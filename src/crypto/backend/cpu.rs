@@ -134,6 +134,17 @@ mod tests {
         assert_eq!(Backend::default(), Backend::fastest_on(CpuFeatures::detect()).backend);
     }
 
+    #[cfg(not(feature = "aws-lc-rs"))]
+    #[test]
+    fn without_aws_lc_rs_the_first_of_the_others_is_chosen_and_aws_lc_rs_is_no_reason() {
+        for cpu in [ZEN_4, ALDER_LAKE, SKYLAKE_X, HASWELL, NONE] {
+            let choice = Backend::fastest_on(cpu);
+            assert_eq!(choice.backend, Backend::available()[0], "{cpu}");
+            assert!(!choice.why.contains("aws-lc-rs"), "{cpu}: {}", choice.why);
+            assert_eq!(choice.why == "the only one in this build", Backend::available().len() == 1, "{cpu}");
+        }
+    }
+
     #[test]
     fn features_are_listed() {
         assert_eq!(ALDER_LAKE.to_string(), "AES, VAES, AVX2");

@@ -172,3 +172,26 @@ pub(super) fn expand(backend: Backend, prk: &[u8], info: &[&[u8]], okm: &mut [u8
         Backend::Stub => stub::Key::expand(prk, info, okm),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_of_this_build_go_by_name() {
+        for &backend in Backend::available() {
+            assert_eq!(backend.name().parse::<Backend>().unwrap(), backend);
+        }
+        assert_eq!("stub".parse::<Backend>().unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[cfg(not(feature = "aws-lc-rs"))]
+    #[test]
+    fn without_aws_lc_rs_the_error_names_it_and_what_there_is() {
+        let error = "aws-lc-rs".parse::<Backend>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let names: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
+        let expected = format!("this build has no backend \"aws-lc-rs\", only {}", names.join(", "));
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+}

@@ -306,3 +306,41 @@ fn damaged(key_id: Id) -> Error {
 const FINGERPRINT: &[u8] = b"sealift/v1/keystore-fingerprint\0";
 /// Seconds that an import token is good for: 24 hours.
 const TOKEN_LIFE: u64 = 24 * 60 * 60;
+
+/// What a build without RSA says of it.
+#[cfg(test)]
+#[cfg(not(feature = "aws-lc-rs"))]
+mod tests {
+    use super::super::{CreateKey, KeyOrigin, RootKeySource};
+    use super::*;
+    use crate::types::KeyState;
+
+    fn needs_the_feature(error: &Error) {
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
+        assert!(error.to_string().contains("enable the feature aws-lc-rs"), "{error}");
+    }
+
+    #[test]
+    fn without_rsa_nothing_is_imported_and_the_error_names_the_feature() {
+        let home = tempfile::tempdir().unwrap();
+        let (kms, _) = LocalKms::open_or_create(home.path().join("kms"), RootKeySource::File).unwrap();
+        let key = kms.create_key(CreateKey { origin: KeyOrigin::External, ..CreateKey::default() }).unwrap();
+        for spec in WrappingKeySpec::ALL {
+            let asked = kms.get_parameters_for_import(&key.key_id, WrappingAlgorithm::default(), spec);
+            needs_the_feature(&asked.unwrap_err());
+        }
+        for algorithm in WrappingAlgorithm::ALL {
+            // A token of another build, which has the feature and uses the same store.
+            let token = ImportToken {
+                key_id: key.key_id.parse().unwrap(),
+                algorithm,
+                valid_until: kms.now() + TOKEN_LIFE,
+                private_key: Zeroizing::new(b"a private key".to_vec()),
+            };
+            let token = token.seal(kms.store_id, &kms.root_key).unwrap();
+            kms.check_import_token(&key.key_id, &token).unwrap();
+            needs_the_feature(&kms.import_key_material(&key.key_id, &[7; 256], &token, None).unwrap_err());
+        }
+        assert_eq!(kms.describe_key(&key.key_id).unwrap().state, KeyState::PendingImport);
+    }
+}

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kms::secret;
+use crate::store::percent_decode;
 
 /// What a URI says. Attributes that it leaves out match everything.
 pub(super) struct Pkcs11Uri {
@@ -131,20 +132,8 @@ fn pin_file(source: &str) -> Result<PathBuf> {
 
 /// RFC 3986's percent-decoding, into memory that is wiped: it may be a PIN.
 fn decode(name: &str, encoded: &str) -> Result<Zeroizing<Vec<u8>>> {
-    let mut decoded = Zeroizing::new(Vec::with_capacity(encoded.len()));
-    let mut rest = encoded.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let digit = |at: usize| rest.get(at).and_then(|&digit| char::from(digit).to_digit(16));
-        let byte = digit(0).zip(digit(1)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
-        decoded.push(byte.ok_or_else(|| invalid(format!("in `{name}`, a `%` is followed by two hexadecimal digits")))?);
-        rest = rest.get(2..).unwrap_or_default();
-    }
-    Ok(decoded)
+    let decoded = percent_decode(encoded).map(Zeroizing::new);
+    decoded.ok_or_else(|| invalid(format!("in `{name}`, a `%` is followed by two hexadecimal digits")))
 }
 
 fn string(name: &str, bytes: Zeroizing<Vec<u8>>) -> Result<String> {

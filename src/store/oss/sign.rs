@@ -9,6 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
@@ -203,18 +204,8 @@ fn date_time(now: OffsetDateTime) -> String {
 
 /// As RFC 9110, section 5.6.7, wants it.
 fn http_date(now: OffsetDateTime) -> String {
-    let (weekday, month) = (now.weekday().to_string(), now.month().to_string());
-    let short = |name: &str| name.chars().take(3).collect::<String>();
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        short(&weekday),
-        now.day(),
-        short(&month),
-        now.year(),
-        now.hour(),
-        now.minute(),
-        now.second()
-    )
+    // RFC 2822's form but for the zone, which has a name here.
+    now.format(&Rfc2822).unwrap_or_default().replace("+0000", "GMT")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::encoding::parse_xml_date;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::percent::percent_decode;
+use crate::store::percent::percent_decode_text;
 use crate::store::{CompletedPart, ListedObject, ListedUpload, StoredPart, Upload};
 use crate::types::{ETag, ObjectKey, PartNumber, UploadId};
 
@@ -313,7 +313,7 @@ fn decoded(encoding: &str, text: String) -> Result<String> {
     if encoding != "url" {
         return Ok(text);
     }
-    percent_decode(&text).ok_or_else(|| malformed("a percent-encoded key"))
+    percent_decode_text(&text).ok_or_else(|| malformed("a percent-encoded key"))
 }
 
 fn key(text: String) -> Result<ObjectKey> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sealift::store::{DirStore, MultipartStore};
+use sealift::store::{DirStore, MultipartStore, percent_decode};
 use sealift::{Error, ErrorKind, ObjectId};
 
 use super::probe::Probe;
@@ -11,7 +11,7 @@ use crate::args::StoreArgs;
 use crate::exit::Result;
 use crate::interrupt::Interrupts;
 use crate::store::keeps_nothing;
-use crate::url::{Location, Remote, Scheme, percent_decode};
+use crate::url::{Location, Remote, Scheme};
 
 /// How far clocks may be apart before that is worth a word, in seconds.
 const NOTABLE: u64 = 30;

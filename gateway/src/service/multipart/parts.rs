@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::checksums::{Checksum, ChecksumKind};
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result};
-use super::super::incoming::{Body, hex};
+use super::super::incoming::Body;
 use super::super::names::{self, ObjectName};
 use super::super::read::{Conditions, ObjectInfo};
 use super::super::{Inner, MAX_PUT, PARALLEL, SMALL_FILE, Service, collect, millis, no_json, random_name};
@@ -179,7 +179,8 @@ impl Inner {
         })?;
         let digests = seen.digests()?;
         let modified = millis(SystemTime::now());
-        let (md5, crc64, checksum) = (hex(&digests.md5), digests.crc64, digests.checksum);
+        let md5 = base16ct::lower::encode_string(&digests.md5);
+        let (crc64, checksum) = (digests.crc64, digests.checksum);
         let note = PartNote { len, md5, crc64, checksum, modified, at };
         let record = sealing.map(|sealing| sealing.record()).transpose()?;
         let entry = Entry { number, note, record };

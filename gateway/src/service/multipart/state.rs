@@ -19,7 +19,6 @@ use super::super::attributes::Own;
 use super::super::checksums::ChecksumKind;
 use super::super::encryption::{CustomerKey, Encrypted};
 use super::super::error::{Failure, FailureKind, Result, no_such_upload};
-use super::super::incoming::hex;
 use super::super::names::{self, BucketName, ObjectName};
 use super::super::{Inner, PARALLEL, no_json, random_name};
 
@@ -71,7 +70,7 @@ pub(in super::super) struct State {
 /// can make another object of it, or have its parts stored as plaintext.
 pub(super) fn new_id(sealer: Option<&ObjectSealer>) -> Result<String> {
     match sealer {
-        Some(sealer) => Ok(format!("E{}", hex(sealer.envelope().object_id().as_bytes()).to_uppercase())),
+        Some(sealer) => Ok(format!("E{}", base16ct::upper::encode_string(sealer.envelope().object_id().as_bytes()))),
         None => Ok(format!("P{}", random_name()?.to_uppercase())),
     }
 }
@@ -80,12 +79,8 @@ pub(super) fn new_id(sealer: Option<&ObjectSealer>) -> Result<String> {
 pub(super) fn object_of(id: &str) -> Result<Option<ObjectId>> {
     let (kind, digits) = id.split_at_checked(1).ok_or_else(no_such_upload)?;
     let mut bytes = [0; 16];
-    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)) {
+    if base16ct::upper::decode(digits, &mut bytes).map_or(0, <[u8]>::len) != bytes.len() {
         return Err(no_such_upload());
-    }
-    for (byte, digits) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).map_err(|_| no_such_upload())?;
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| no_such_upload())?;
     }
     match kind {
         "E" => Ok(Some(ObjectId::from_bytes(bytes))),
@@ -282,6 +277,9 @@ mod tests {
         for bad in ["", "E", "E12", "../upload", &format!("X{}", "0".repeat(32)), &format!("E{}", "g".repeat(32)), "é"]
         {
             assert_eq!(object_of(bad).unwrap_err().kind(), FailureKind::NoSuchUpload, "{bad}");
+        }
+        for digits in ["0f".repeat(16), "+F".repeat(16), "0F".repeat(15), "0F".repeat(17), "0F".repeat(15) + "0"] {
+            assert!(object_of(&format!("E{digits}")).is_err(), "{digits}");
         }
         let id = format!("E{}", "0F".repeat(16));
         assert_eq!(object_of(&id).unwrap(), Some(ObjectId::from_bytes([15; 16])));

@@ -10,7 +10,7 @@ use super::*;
 const TEXT: &[u8] = b"What is to be encrypted on the server's side: 62 bytes of it.\n";
 
 fn md5(bytes: &[u8]) -> String {
-    incoming::hex(&Md5::digest(bytes))
+    base16ct::lower::encode_string(&Md5::digest(bytes))
 }
 
 #[tokio::test]
