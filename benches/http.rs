@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +31,8 @@ mod s3_server;
 mod server;
 #[path = "support/sink.rs"]
 mod sink;
+#[path = "support/source.rs"]
+mod source;
 
 use peers::Peer;
 use sink::{Pace, Sink};
@@ -46,9 +47,7 @@ fn main() {
         let filters = || args.iter().skip(1).filter(|arg| !arg.starts_with('-'));
         filters().next().is_none() || filters().any(|filter| name.contains(filter.as_str()))
     };
-    let size =
-        std::env::var("SEALIFT_BENCH_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(if test { 40 } else { 1024 });
-    let bench = Bench::new(size * MIB);
+    let bench = Bench::new(if test { 40 } else { 1024 });
     let rounds = if test { 1 } else { 9 };
     let slow = Pace { latency: Duration::from_millis(20), bytes_per_second: 100_000_000 };
     if wanted("upload loopback") {
@@ -92,16 +91,8 @@ struct Times {
 }
 
 impl Bench {
-    fn new(len: u64) -> Self {
-        // Beside the build: a real file system, where /tmp may be memory.
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(dir.path().join("source")).unwrap());
-        let block: Vec<u8> = (0..MIB as usize).map(|i| (i * 31 + i / 251) as u8).collect();
-        for n in 0..len / MIB {
-            file.write_all(&n.to_be_bytes()).unwrap();
-            file.write_all(&block[8..]).unwrap();
-        }
-        file.into_inner().unwrap().sync_all().unwrap();
+    fn new(mib: u64) -> Self {
+        let (dir, len) = source::make(mib);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let engine = Engine::builder().threads(2).build().unwrap();
         Self {

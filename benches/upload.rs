@@ -10,14 +10,13 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
@@ -32,13 +31,18 @@ use sealift::store::{DirStore, DiscardStore, MultipartStore};
 use sealift::{ByteRange, DataKey, Engine, ObjectKey};
 use tokio::runtime::Runtime;
 
+#[path = "support/source.rs"]
+mod source;
+#[path = "support/turns.rs"]
+mod turns;
+
+use turns::take_turns;
+
 const MIB: u64 = 1 << 20;
 
 fn main() {
     let test = std::env::args().any(|arg| arg == "--test");
-    let size =
-        std::env::var("SEALIFT_BENCH_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(if test { 9 } else { 1024 });
-    let bench = Bench::new(size * MIB);
+    let bench = Bench::new(if test { 9 } else { 1024 });
     let mut criterion = Criterion::default().configure_from_args();
     bench.with_criterion(&mut criterion);
     criterion.final_summary();
@@ -64,16 +68,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(len: u64) -> Self {
-        // Beside the build: a real file system, where /tmp may be memory.
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(dir.path().join("source")).unwrap());
-        let block: Vec<u8> = (0..MIB as usize).map(|i| (i * 31 + i / 251) as u8).collect();
-        for n in 0..len / MIB {
-            file.write_all(&n.to_be_bytes()).unwrap();
-            file.write_all(&block[8..]).unwrap();
-        }
-        file.into_inner().unwrap().sync_all().unwrap();
+    fn new(mib: u64) -> Self {
+        let (dir, len) = source::make(mib);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Self { dir, len, runtime, kms: Arc::new(KeyFile::new(DataKey::random().unwrap())) }
     }
@@ -281,26 +277,6 @@ impl Bench {
     fn row(&self, name: &str, time: Duration) {
         println!("  {name:30} {:8.0} MB/s", self.len as f64 / 1e6 / time.as_secs_f64());
     }
-}
-
-/// Runs the contenders one after another, `rounds` times after one to warm up, and returns their median times.
-fn take_turns<const N: usize>(rounds: usize, contenders: [&mut dyn FnMut(); N]) -> [Duration; N] {
-    let mut times = [(); N].map(|()| Vec::new());
-    for round in 0..=rounds {
-        // Whoever comes after one that wrote may find the disk busy: every other round goes backwards.
-        for turn in 0..N {
-            let n = if round % 2 == 0 { turn } else { N - 1 - turn };
-            let start = Instant::now();
-            contenders[n]();
-            if round > 0 {
-                times[n].push(start.elapsed());
-            }
-        }
-    }
-    times.map(|mut times| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    })
 }
 
 fn engine(threads: usize) -> Engine {
