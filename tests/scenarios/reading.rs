@@ -1,14 +1,18 @@
 //! Scenarios 13 and 15: ranges, cursors, and objects that change while they are read.
 
+use std::os::unix::fs::FileExt as _;
+
 use super::*;
+
+/// On a store that is asked for bytes, and on one whose bytes are read by whoever opens them.
+fn both_kinds(dir: &tempfile::TempDir) -> [World; 2] {
+    [World::new(), World::on(Arc::new(DirStore::open(dir.path().join("store")).unwrap()))]
+}
 
 #[tokio::test]
 async fn s13_every_range_around_every_edge_equals_the_slice() {
-    let world = World::new();
     let part = 40_000u64;
     let plain = noise(130_000);
-    world.put("object", &plain, part).await;
-    let reader = world.open("object").await.unwrap();
     let len = plain.len() as u64;
     let mut edges = HashSet::new();
     for at in (0..=len).step_by(part as usize) {
@@ -19,23 +23,28 @@ async fn s13_every_range_around_every_edge_equals_the_slice() {
     edges.extend([len - 1, len, len + 1, u64::MAX]);
     let mut edges: Vec<_> = edges.into_iter().collect();
     edges.sort_unstable();
-    for &first in &edges {
-        for &last in &edges {
-            if last < first {
-                continue;
+    let dir = tempfile::tempdir().unwrap();
+    for world in both_kinds(&dir) {
+        world.put("object", &plain, part).await;
+        let reader = world.open("object").await.unwrap();
+        for &first in &edges {
+            for &last in &edges {
+                if last < first {
+                    continue;
+                }
+                let got = reader.read_range(ByteRange::Inclusive { first, last }).await;
+                match first < len {
+                    true => assert!(got.unwrap() == plain[first as usize..(last.saturating_add(1)).min(len) as usize]),
+                    false => assert_eq!(got.unwrap_err().kind(), ErrorKind::RangeNotSatisfiable),
+                }
             }
-            let got = reader.read_range(ByteRange::Inclusive { first, last }).await;
-            match first < len {
-                true => assert!(got.unwrap() == plain[first as usize..(last.saturating_add(1)).min(len) as usize]),
-                false => assert_eq!(got.unwrap_err().kind(), ErrorKind::RangeNotSatisfiable),
+            let from = reader.read_range(ByteRange::From(first)).await;
+            assert_eq!(from.is_ok(), first < len);
+            let suffix = reader.read_range(ByteRange::Suffix(first)).await;
+            match first {
+                0 => assert_eq!(suffix.unwrap_err().kind(), ErrorKind::RangeNotSatisfiable),
+                n => assert!(suffix.unwrap() == plain[len.saturating_sub(n) as usize..]),
             }
-        }
-        let from = reader.read_range(ByteRange::From(first)).await;
-        assert_eq!(from.is_ok(), first < len);
-        let suffix = reader.read_range(ByteRange::Suffix(first)).await;
-        match first {
-            0 => assert_eq!(suffix.unwrap_err().kind(), ErrorKind::RangeNotSatisfiable),
-            n => assert!(suffix.unwrap() == plain[len.saturating_sub(n) as usize..]),
         }
     }
 }
@@ -69,30 +78,60 @@ async fn s13_the_cursor_reads_and_seeks_as_a_file_does() {
 }
 
 #[tokio::test]
-async fn s13_long_ranges_around_every_edge_equal_the_slice() {
-    // Longer than what is opened where it is awaited: spans that begin and end in the middle of a chunk, a stripe and a part.
+async fn s13_ranges_around_every_edge_of_large_parts_equal_the_slice() {
+    // Shorter and longer than what is opened by whoever waits for it: they begin and end in the middle of a chunk, a stripe and a part.
     const MIB: usize = 1 << 20;
-    let world = World::new();
     let (len, part) = (7 * MIB + 54_321, 3 * MIB + 4_000);
     let plain = noise(len);
-    world.put("object", &plain, part as u64).await;
-    let reader = world.open("object").await.unwrap();
     let mut edges = vec![0, 1, len - 1, len];
     for at in [16_384, MIB, part, part + 16_384, part + MIB, 2 * part, 2 * part + 16_384] {
         edges.extend([at - 1, at, at + 1]);
     }
-    let mut tried = 0;
-    for &first in &edges {
-        for &end in edges.iter().filter(|&&end| end > first + 2 * MIB) {
-            let (range, last) = (first as u64..end as u64, end as u64 - 1);
-            let streamed = reader.stream(range).try_collect::<Vec<_>>().await.unwrap().concat();
-            assert!(streamed == plain[first..end], "{first}..{end}");
-            let read = reader.read_range(ByteRange::Inclusive { first: first as u64, last }).await.unwrap();
-            assert!(read == streamed, "{first}..{end}");
-            tried += 1;
+    let dir = tempfile::tempdir().unwrap();
+    for world in both_kinds(&dir) {
+        world.put("object", &plain, part as u64).await;
+        let reader = world.open("object").await.unwrap();
+        let (mut short, mut long) = (0, 0);
+        for &first in &edges {
+            for &end in edges.iter().filter(|&&end| end > first) {
+                let (range, last) = (first as u64..end as u64, end as u64 - 1);
+                let streamed = reader.stream(range).try_collect::<Vec<_>>().await.unwrap().concat();
+                assert!(streamed == plain[first..end], "{first}..{end}");
+                let read = reader.read_range(ByteRange::Inclusive { first: first as u64, last }).await.unwrap();
+                assert!(read == streamed, "{first}..{end}");
+                *if end - first > 2 * MIB { &mut long } else { &mut short } += 1;
+            }
+        }
+        assert!(short > 80 && long > 200, "{short} {long}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_of_an_altered_body_in_a_directory_gives_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [_, world] = both_kinds(&dir);
+    let plain = noise(3 << 20);
+    world.put("object", &plain, 2 << 20).await;
+    let path = dir.path().join("store/object");
+    let whole = std::fs::read(&path).unwrap();
+    let second = world.layout("object").await.parts()[1].sealed.start as usize;
+    let range = ByteRange::Inclusive { first: 1 << 20, last: (5 << 19) - 1 };
+    // In the first half of what is read, in the second, in the header of the part that holds the second, and in neither.
+    for (at, part) in [(5 << 18, Some(1)), (second + 5_000, Some(2)), (second + 3, Some(2)), (1_000, None)] {
+        let mut altered = whole.clone();
+        altered[at] ^= 1;
+        // In place: the object is not replaced, its disk has a fault.
+        std::fs::File::options().write(true).open(&path).unwrap().write_all_at(&altered, 0).unwrap();
+        let reader = world.open("object").await.unwrap();
+        match (reader.read_range(range).await, part) {
+            (Ok(read), None) => assert!(read == plain[1 << 20..5 << 19]),
+            (Err(error), Some(part)) => {
+                assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+                assert!(error.to_string().contains(&format!("part {part}")), "{error}");
+            }
+            (got, _) => panic!("{at}: {:?}", got.map(|read| read.len())),
         }
     }
-    assert!(tried > 100, "{tried}");
 }
 
 #[tokio::test]

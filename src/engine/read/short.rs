@@ -1,8 +1,8 @@
 //! Short ranges: opened as their bytes come, each chunk straight from where the store put it to where its reader wants it.
 //!
 //! A chunk takes 2 µs to open, waking a thread and being woken by it many times that, and a copy of a MiB about as long as opening it. So
-//! what a network brings is opened on the task that waits for it, and what is on a disk of this machine is read and opened by the one
-//! thread that waits for the disk.
+//! what a network brings is opened on the task that waits for it, and what is on a disk of this machine by the threads that wait for the
+//! disk.
 
 use std::ops::Range;
 use std::sync::Arc;
