@@ -9,13 +9,13 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use sealift::engine::{ReadOptions, Reader, UploadOptions};
+use sealift::engine::{GetOptions, ReadOptions, Reader, UploadOptions};
 use sealift::kms::key_file::KeyFile;
 use sealift::kms::recipients::{Recipient, Trusted, TrustedKeys};
 use sealift::source::FileSource;
@@ -58,6 +58,9 @@ fn main() {
     }
     if wanted("download loopback") {
         bench.downloads("loopback, from memory", &Sink::keeping(Pace::NONE).url(), rounds);
+    }
+    if wanted("download to file") {
+        bench.downloads_to_file(&Sink::keeping(Pace::NONE).url(), &Sink::keeping(Pace::NONE).url(), rounds);
     }
     if wanted("download slow") {
         bench.downloads("100 MB/s a connection, 20 ms a request", &Sink::keeping(slow).url(), rounds.min(5));
@@ -162,6 +165,33 @@ impl Bench {
         );
         println!("  range of 1 MiB: plain {:?}, opened {:?}", plain.median, opened.median);
         println!("  {:.3} of the plain latency", opened.median.as_secs_f64() / plain.median.as_secs_f64());
+    }
+
+    /// Into a file, by the engine both times: a sealed object, and one that is not. The file is in memory where there is such a place, as
+    /// a disk would be the limit.
+    fn downloads_to_file(&self, sealed_url: &str, plain_url: &str, rounds: usize) {
+        let (sealed, plain) = (self.store(sealed_url), self.store(plain_url));
+        self.put_sealed(&sealed, Some(8));
+        self.runtime.block_on(self.put_plain(&plain, 8));
+        let memory = Path::new("/dev/shm");
+        let dir = tempfile::tempdir_in(if memory.is_dir() { memory } else { self.dir.path() }).unwrap();
+        let target = dir.path().join("target");
+        let overwrite = || GetOptions { overwrite: true, ..GetOptions::default() };
+        println!("\ndownload of {} MiB into a file: medians of {rounds}", self.len / MIB);
+        for in_flight in [4, 8] {
+            let options = ReadOptions { max_in_flight: Some(in_flight), ..ReadOptions::default() };
+            let as_it_is = self.runtime.block_on(self.engine.open_unsealed(plain.clone(), key(), &options)).unwrap();
+            let opened = self.open(&sealed, Some(in_flight));
+            let [plain, opened] = take_turns(
+                rounds,
+                [&mut || _ = self.runtime.block_on(as_it_is.write_to_file(&target, overwrite())).unwrap(), &mut || {
+                    _ = self.runtime.block_on(opened.write_to_file(&target, overwrite())).unwrap()
+                }],
+            );
+            self.row(&format!("not sealed, {in_flight} ranges in flight"), plain);
+            self.row(&format!("opened, {in_flight} ranges in flight"), opened);
+            ratio(plain, opened);
+        }
     }
 
     /// Other programs that encrypt and upload, each with its own settings for speed, as far as they are installed.
