@@ -19,8 +19,8 @@ Examples:
   sealift bench --json > speed.json                for programs
 
 Reading it: only figures of one run can be compared, because contenders take turns. `half within` is the range that
-half of all rounds are in. Where that is wide, the machine was busy, and ratios are marked as not conclusive: run it
-again, with more --rounds, on a machine that does nothing else.";
+half of all rounds are in. Where that is wide, the machine was busy, and ratios are marked as not conclusive unless
+all of the range is on one side of what should be: run it again, with more --rounds, on a machine that does nothing else.";
 
 /// Measure how fast this machine seals, opens, and stores, and what limits it
 ///

@@ -93,7 +93,7 @@ pub(super) struct Ratio {
     #[serde(flatten)]
     pub(super) ratio: Spread,
     pub(super) bar: Option<f64>,
-    /// Whether the spread is small enough, and the rounds many enough, to say so.
+    /// Whether the rounds are many enough, and the spread small enough or all on one side of the bar, to say so.
     pub(super) conclusive: bool,
 }
 
@@ -190,13 +190,14 @@ impl Claim {
             }
         };
         let (rounds, ratio) = (ratios.len(), Spread::of(ratios));
+        let is_decided = self.bar.is_some_and(|bar| bar < ratio.lower_quartile || bar > ratio.upper_quartile);
         Some(Ratio {
             about: self.about.clone(),
             row: mine.id.clone(),
             compared_with,
             ratio,
             bar: self.bar,
-            conclusive: rounds >= 5 && !ratio.is_noisy(),
+            conclusive: rounds >= 5 && (is_decided || !ratio.is_noisy()),
         })
     }
 }
@@ -277,5 +278,15 @@ mod tests {
         assert!(!claim(&["a"], &["b"], 1.0).ratio(&rows).unwrap().conclusive);
         assert!(!claim(&["c"], &["a"], 1.0).ratio(&rows).unwrap().conclusive);
         assert!(rows[1].is_noisy() && !rows[0].is_noisy());
+    }
+
+    #[test]
+    fn noise_that_stays_on_one_side_of_the_bar_does_not_matter() {
+        let rows = [row("a", 10, &[10, 10, 10, 10, 10]), row("b", 10, &[5, 20, 10, 7, 30])];
+        // a is half to three times as fast, and half of the rounds are between 0.7 and 2.
+        for (bar, conclusive) in [(0.6, true), (0.8, false), (1.9, false), (2.1, true)] {
+            let claim = Claim { bar: Some(bar), ..claim(&["a"], &["b"], 1.0) };
+            assert_eq!(claim.ratio(&rows).unwrap().conclusive, conclusive, "{bar}");
+        }
     }
 }
