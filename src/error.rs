@@ -69,7 +69,7 @@ pub enum ErrorKind {
     // The store and the machine.
     /// The store, a file or the network failed.
     Io,
-    /// Nobody answers where the store should be: no connection was made, so nothing was sent.
+    /// Nobody answers where the store should be, or nobody gives the credentials for it: no connection was made, so nothing was sent.
     Unreachable,
     /// There is no room left.
     NoSpace,

@@ -74,6 +74,11 @@ fn what_is_sealed_for_by_default_opens_by_default() {
 
 #[cfg(feature = "s3")]
 mod s3 {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
     use crate::s3::World;
     use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
@@ -141,6 +146,38 @@ mod s3 {
         Run::of(&mut world.bare(&["cat", "s3://bucket/o"])).expect(0);
         let missing = Run::of(&mut world.bare(&["cat", "s3://bucket/o", "--profile", "missing"]));
         missing.expect_error(7, "there are no credentials");
+    }
+
+    #[test]
+    fn a_service_for_credentials_that_fails_is_told_of_and_given_up_soon() {
+        // As where a firewall answers for a cloud machine's metadata service.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        std::thread::spawn({
+            let asked = Arc::clone(&asked);
+            move || {
+                for connection in listener.incoming() {
+                    let mut connection = connection.unwrap();
+                    asked.fetch_add(1, Relaxed);
+                    _ = connection.read(&mut [0; 4096]);
+                    _ = connection
+                        .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                }
+            }
+        });
+        let sandbox = Sandbox::new();
+        sandbox.random_file("src", 10);
+        let mut put = sandbox.command(&["put", "src", "s3://bucket/o", "--endpoint", "http://127.0.0.1:1"]);
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
+            put.env_remove(name);
+        }
+        put.env("AWS_CONFIG_FILE", sandbox.path("none")).env("AWS_SHARED_CREDENTIALS_FILE", sandbox.path("none"));
+        put.env("AWS_EC2_METADATA_DISABLED", "false").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", url);
+        let run = Run::of(&mut put).expect_error(7, "the service that gives credentials on this machine fails");
+        assert!(run.stderr().contains("it is tried again for a while"), "{}", run.stderr());
+        // Two requests an attempt, of which a store that answers sometimes would get twelve.
+        assert!(asked.load(Relaxed) <= 12);
     }
 }
 

@@ -10,11 +10,11 @@ use crate::support::{Run, Sandbox, rounds};
 /// The default budget, and what is not of it: the program itself, its threads' stacks.
 const MEMORY: u64 = (256 + 32) << 20;
 
-/// The most memory that a process had so far, in bytes; 0 if it has ended.
-fn peak_memory(child: &Child) -> u64 {
+/// Memory that a process has of its own, in bytes; 0 if it has ended. Pages of a file that `put` has mapped are the page cache's.
+fn own_memory(child: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|peak| peak.trim().strip_suffix(" kB")).map_or(0, |kib| kib.parse::<u64>().unwrap() << 10)
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    own.and_then(|own| own.trim().strip_suffix(" kB")).map_or(0, |kib| kib.parse::<u64>().unwrap() << 10)
 }
 
 /// Runs `command` to its end, watching its memory, of which it may have so many bytes.
@@ -24,7 +24,7 @@ pub(crate) fn run_within(command: &mut Command, memory: u64) -> Run {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
-        peak = peak.max(peak_memory(&child));
+        peak = peak.max(own_memory(&child));
         sleep(Duration::from_millis(5));
     }
     let run = Run::of_child(child).expect(0);

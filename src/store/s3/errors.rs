@@ -93,14 +93,15 @@ impl Request {
         }
         let cause = Cause(root_cause(&error));
         if let Some(credentials) = find::<CredentialsError>(&error) {
-            let (kind, retry) = match credentials {
+            let (kind, retry, why) = match credentials {
                 CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
-                    (ErrorKind::PermissionDenied, Retry::Yes)
+                    (ErrorKind::Unreachable, Retry::Yes, "the service that gives credentials on this machine fails")
                 }
-                _ => (ErrorKind::PermissionDenied, Retry::No),
+                _ => (ErrorKind::PermissionDenied, Retry::No, "there are no credentials"),
             };
-            let why = "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or log in with \
-                       `aws sso login`";
+            let why = format_args!(
+                "{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or log in with `aws sso login`"
+            );
             return self.error(kind, why).with_retry(retry).with_source(cause);
         }
         if is_nobody_there(&error) {
