@@ -168,7 +168,7 @@ mod s3 {
         });
         let sandbox = Sandbox::new();
         sandbox.random_file("src", 10);
-        let mut put = sandbox.command(&["put", "src", "s3://bucket/o", "--endpoint", "http://127.0.0.1:1"]);
+        let mut put = sandbox.command(["put", "src", "s3://bucket/o", "--endpoint", "http://127.0.0.1:1"]);
         for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
             put.env_remove(name);
         }
