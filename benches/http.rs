@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -33,6 +33,8 @@ mod server;
 mod sink;
 #[path = "support/source.rs"]
 mod source;
+#[path = "support/turns.rs"]
+mod turns;
 
 use peers::Peer;
 use sink::{Pace, Sink};
@@ -325,21 +327,10 @@ fn ratio(plain: Times, sealed: Times) {
     println!("  {:.3} of the other's speed", plain.median.as_secs_f64() / sealed.median.as_secs_f64());
 }
 
-/// Runs the contenders one after another, `rounds` times after one to warm up, every other round backwards.
 fn take_turns<const N: usize>(rounds: usize, contenders: [&mut dyn FnMut(); N]) -> [Times; N] {
-    let mut times = [(); N].map(|()| Vec::new());
-    for round in 0..=rounds {
-        for turn in 0..N {
-            let n = if round % 2 == 0 { turn } else { N - 1 - turn };
-            let start = Instant::now();
-            contenders[n]();
-            if round > 0 {
-                times[n].push(start.elapsed());
-            }
-        }
-    }
-    times.map(|mut times| {
-        times.sort_unstable();
-        Times { median: times[times.len() / 2], fastest: times[0], slowest: times[times.len() - 1] }
+    turns::take_turns(rounds, contenders).map(|times| Times {
+        median: times[times.len() / 2],
+        fastest: times[0],
+        slowest: times[times.len() - 1],
     })
 }

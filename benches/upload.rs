@@ -36,8 +36,6 @@ mod source;
 #[path = "support/turns.rs"]
 mod turns;
 
-use turns::take_turns;
-
 const MIB: u64 = 1 << 20;
 
 fn main() {
@@ -143,7 +141,7 @@ impl Bench {
         let engine = engine(threads);
         let store = || Arc::new(DiscardStore::new());
         let path = self.path();
-        let [read, map, hand_read, hand_map] = take_turns(
+        let [read, map, hand_read, hand_map] = medians(
             rounds,
             [
                 &mut || self.put(&engine, store(), false, checksums),
@@ -170,7 +168,7 @@ impl Bench {
             let options = UploadOptions { max_in_flight, part_size, ..UploadOptions::default() };
             self.put_with(&engine, Arc::new(DiscardStore::new()), false, options);
         };
-        let times = take_turns(
+        let times = medians(
             rounds,
             [
                 &mut || put(50, 16 * MIB),
@@ -195,7 +193,7 @@ impl Bench {
         let reader = self.open(&engine, store);
         let by_hand = self.dir.path().join("by hand");
         hand_written_to_file(&self.path(), self.len, 2, &by_hand);
-        let [sealift, hand] = take_turns(
+        let [sealift, hand] = medians(
             rounds,
             [
                 &mut || {
@@ -214,7 +212,7 @@ impl Bench {
     fn to_directory(&self, rounds: usize) {
         let (engine, store, path) = (engine(2), self.dir_store(), self.path());
         let (copy, sealed) = (self.dir.path().join("copy"), self.dir.path().join("sealed"));
-        let [read, map, hand, cp] = take_turns(
+        let [read, map, hand, cp] = medians(
             rounds,
             [
                 &mut || self.put(&engine, store.clone(), false, false),
@@ -253,7 +251,7 @@ impl Bench {
             };
             got.body.try_fold(Vec::with_capacity(MIB as usize), add).await.unwrap()
         };
-        let [sealed, of_store, bare] = take_turns(
+        let [sealed, of_store, bare] = medians(
             rounds,
             [
                 &mut || {
@@ -277,6 +275,10 @@ impl Bench {
     fn row(&self, name: &str, time: Duration) {
         println!("  {name:30} {:8.0} MB/s", self.len as f64 / 1e6 / time.as_secs_f64());
     }
+}
+
+fn medians<const N: usize>(rounds: usize, contenders: [&mut dyn FnMut(); N]) -> [Duration; N] {
+    turns::take_turns(rounds, contenders).map(|times| times[times.len() / 2])
 }
 
 fn engine(threads: usize) -> Engine {

@@ -180,7 +180,8 @@ impl Trials {
     /// Medians, and each contender's speed as a share of the first one's.
     fn compare<const N: usize>(&self, title: &str, rounds: usize, contenders: [(&str, &mut dyn FnMut()); N]) {
         let names = contenders.each_ref().map(|(name, _)| *name);
-        let times = take_turns(rounds, contenders.map(|(_, run)| run)).map(|time| time.as_secs_f64());
+        let times = take_turns(rounds, contenders.map(|(_, run)| run));
+        let times = times.map(|times| times[times.len() / 2].as_secs_f64());
         println!("\n{title}: medians of {rounds}");
         for (name, time) in names.into_iter().zip(times) {
             println!("  {name:34} {:8.0} MB/s {:8.3}", self.len as f64 / 1e6 / time, times[0] / time);

@@ -216,7 +216,11 @@ impl Inner {
         let (mut fetched, opener) = match &body {
             Some(body) => {
                 let (inner, part, body) = (Arc::clone(self), span.part, Arc::clone(body));
-                (None, self.shared.workers.run(move |_| inner.opener_at(part, body.as_ref())).await?)
+                let opener = match self.known_opener(part) {
+                    Some(opener) => opener,
+                    None => self.shared.workers.run(move |_| inner.opener_at(part, body.as_ref())).await?,
+                };
+                (None, opener)
             }
             None => {
                 let (fetched, opener) = self.begin(span.part, span.chunks.start, &span.sealed).await?;
@@ -250,11 +254,16 @@ impl Inner {
         opening.all().await
     }
 
+    /// The key of a part whose header was checked.
+    fn known_opener(&self, index: usize) -> Option<Arc<Opener>> {
+        self.openers.get(index)?.get().cloned()
+    }
+
     /// The key of a part whose header can be read from `body`, which may block for a disk.
     pub(super) fn opener_at(&self, index: usize, body: &dyn ReadAt) -> Result<Arc<Opener>> {
         let missing = || Error::new(ErrorKind::Internal, "no such part");
-        if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {
-            return Ok(Arc::clone(opener));
+        if let Some(opener) = self.known_opener(index) {
+            return Ok(opener);
         }
         let start = self.layout.parts().get(index).ok_or_else(missing)?.sealed.start;
         let mut header = [0; HEADER];
@@ -273,8 +282,8 @@ impl Inner {
         let fetch = Fetch { origin: self.origin(), info: &self.info, whole: self.whole.as_ref() };
         let missing = || Error::new(ErrorKind::Internal, "no such part");
         let part = self.layout.parts().get(index).ok_or_else(missing)?;
-        if let Some(opener) = self.openers.get(index).ok_or_else(missing)?.get() {
-            return Ok((fetch.range(sealed.clone()).await?, Arc::clone(opener)));
+        if let Some(opener) = self.known_opener(index) {
+            return Ok((fetch.range(sealed.clone()).await?, opener));
         }
         let mut header = [0; HEADER];
         // A span that begins with the part brings the header along.
